@@ -1,0 +1,79 @@
+# Everything a fresh clone needs is set up by the first target that needs it. System packages are only named,
+# never installed (tools/prerequisites.sh).
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+
+BIN := .venv/bin
+UV := $(BIN)/uv
+UV_READY := .venv/.uv-$(UV_VERSION)
+PYTHON_READY := .venv/.installed
+TOOLS_READY := tools/node_modules/.installed
+CONTRACTS := build/contracts.json
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo run test test-ci test-long sim bench lint lock docs
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(PYTHON_READY) $(CONTRACTS) ## install everything the other targets need, inside this folder
+
+demo: setup ## pay on a local chain: small payouts flow, a large one is approved, others are refused
+	@$(BIN)/outlay demo
+
+run: setup ## the same, then keep the server and the chain running until Ctrl-C
+	@$(BIN)/outlay demo --keep
+
+test: setup ## run the tests (minutes)
+	$(BIN)/pytest tests -m "not long"
+
+test-ci: export CI = true
+test-ci: test ## run the tests as the build machine does
+
+test-long: export OUTLAY_SEEDS ?= 20
+test-long: setup ## run all tests with many more seeds (OUTLAY_SEEDS=N, 20 by default)
+	$(BIN)/pytest tests
+
+sim: setup ## run the fault suite: simulated and killed workers, by seed
+	$(BIN)/pytest tests/fault
+
+bench: setup ## measure against references on this machine; writes bench/results/latest.json
+	$(BIN)/python -m bench
+
+lint: setup ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock: $(UV_READY) ## write both lock files anew from pyproject.toml and tools/package.json
+	$(UV) pip compile pyproject.toml --extra server --extra demo --group dev --universal \
+		--generate-hashes --no-header --no-annotate --quiet -o requirements.lock
+	npm install --prefix tools --package-lock-only --ignore-scripts --no-audit --no-fund --loglevel=error
+	node tools/lock.mjs
+
+docs: setup ## write the generated pages of docs/
+	$(BIN)/python docs/generate.py
+
+# The files below are stamps: each lies inside what it vouches for, and goes when that goes.
+
+$(UV_READY):
+	@sh tools/prerequisites.sh $(PYTHON)
+	@$(BIN)/python -c "" 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+$(PYTHON_READY): requirements.lock pyproject.toml $(UV_READY)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+$(TOOLS_READY): tools/package.json tools/package-lock.json
+	@sh tools/prerequisites.sh $(PYTHON)
+	npm ci --prefix tools --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(CONTRACTS): tools/compile.mjs $(wildcard tools/contracts/*.sol) $(TOOLS_READY)
+	node tools/compile.mjs $@

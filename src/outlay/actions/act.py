@@ -1,0 +1,360 @@
+"""One signed request being carried out: who asks, what they signed, and the unit it happens in.
+
+``perform`` is the one door for writes. It verifies the signature again inside the unit, re-reads the bearer, the
+identity, the credential and the permission, spends the challenge's nonce together with the effect, and keeps an
+action's own refusal from leaving anything but the spent nonce behind.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from outlay.actions.work import Work
+from outlay.config import Config
+from outlay.core import ids
+from outlay.core.errors import (
+    ActionReplayed,
+    ActionSignatureInvalid,
+    HeadMoved,
+    NotAuthenticated,
+    NotPermitted,
+    Refused,
+)
+from outlay.core.seams import DAY, MINUTE, SECOND, Entropy, Instant
+from outlay.evidence.assertion import Assertion, Credential, verify_assertion
+from outlay.evidence.bundle import evidence_document
+from outlay.evidence.canonical import canonical, digest, payload_digest
+from outlay.evidence.challenge import Preimage, action_challenge
+from outlay.evidence.record import build_record, record_hash
+from outlay.store import evidence, organizations, permissions, policies, users
+from outlay.store.database import Row, Unit
+
+CHALLENGE_LIFE: Instant = 15 * MINUTE
+TOKEN_LIFE: Instant = 5 * MINUTE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who holds the bearer token of a request."""
+
+    user_id: str
+    token_id: str
+    username: str
+    is_service_account: bool
+    operations: frozenset[str]
+
+    def require(self, *operations: str) -> None:
+        """Refuse a caller that lacks one of ``operations``.
+
+        Raises:
+            NotPermitted: with the missing operation's name.
+        """
+        for operation in operations:
+            if operation not in self.operations:
+                raise NotPermitted(
+                    f"{self.username} lacks the permission {operation}: an admin can assign it", operation=operation
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedCall:
+    """A user-action token, opened: what was signed and the signature. Nothing in it is trusted yet."""
+
+    preimage: Preimage
+    assertion: Assertion
+    credential_uuid: str
+    token_expires: Instant
+
+
+@dataclass(slots=True, kw_only=True)
+class Act:
+    """One write: its unit, instant, caller and evidence. Actions set ``result_id``."""
+
+    unit: Unit
+    now: Instant
+    entropy: Entropy
+    config: Config
+    org: Row
+    caller: Caller
+    call: SignedCall
+    credential: Credential
+    credential_record: str | None
+    payload: Any
+    result_id: str | None = None
+
+    @property
+    def work(self) -> Work:
+        """The unit as functions that need no caller take it."""
+        return Work(unit=self.unit, now=self.now, entropy=self.entropy, config=self.config)
+
+    def new_id(self, prefix: str) -> str:
+        """Return a fresh identifier."""
+        return ids.new_id(prefix, self.entropy)
+
+    def evidence(self) -> dict[str, Any]:
+        """Return the evidence document of this call, naming the policies in force."""
+        return evidence_document(
+            preimage=self.call.preimage,
+            assertion=self.call.assertion,
+            credential=self.credential,
+            credential_record=self.credential_record,
+            payload=self.payload,
+            policy_set=policy_set_digest(self.unit),
+            origins=self.config.server.origins,
+        )
+
+    def keep_evidence(self, subject: str) -> str:
+        """Store this call's evidence for ``subject`` and return its id."""
+        evidence_id = self.new_id(ids.EVIDENCE)
+        text = canonical(self.evidence()).decode()
+        evidence.keep(self.unit, evidence_id=evidence_id, subject=subject, document=text, now=self.now)
+        return evidence_id
+
+    def record(self, kind: str, subject: str, body: dict[str, Any]) -> str:
+        """Append a record of this change to the organization's chain and return its hash.
+
+        Raises:
+            HeadMoved: the chain grew since the change was signed.
+        """
+        if self.call.preimage.records_head != self.org.head:
+            raise HeadMoved(
+                "somebody changed the organization's settings after this change was signed: read them and sign again"
+            )
+        return append_record(
+            self.unit, self.org, kind=kind, subject=subject, body=body, evidence=self.evidence(), now=self.now
+        )
+
+
+def policy_set_digest(unit: Unit) -> str:
+    """Return the digest of the active policies: which, at which version."""
+    return digest([{"id": row.id, "version": row.version} for row in policies.active(unit)])
+
+
+def append_record(
+    unit: Unit,
+    org: Row,
+    *,
+    kind: str,
+    subject: str,
+    body: dict[str, Any],
+    evidence: dict[str, Any] | None,
+    now: Instant,
+) -> str:
+    """Append one record after the head of ``org`` and return its hash."""
+    document = build_record(
+        org=org.id,
+        seq=org.head_seq + 1,
+        prev=org.head,
+        kind=kind,
+        subject=subject,
+        at=now,
+        body=body,
+        evidence=evidence,
+    )
+    digest = record_hash(document)
+    organizations.append_record(
+        unit,
+        seq=org.head_seq + 1,
+        hash=digest,
+        prev=org.head,
+        kind=kind,
+        subject=subject,
+        document=canonical(document).decode(),
+        now=now,
+    )
+    return digest
+
+
+def authenticate(unit: Unit, claims: dict[str, Any], *, now: Instant) -> Caller:
+    """Return who a bearer token belongs to, as the database stands now.
+
+    Args:
+        unit: the unit the answer is used in.
+        claims: the verified content of the token.
+        now: the current instant.
+
+    Raises:
+        NotAuthenticated: unknown, expired or revoked token, or an inactive identity or credential.
+    """
+    row = users.find_token(unit, str(claims.get("jti")))
+    if row is None or row.user_id != claims.get("sub") or not row.is_active:
+        raise NotAuthenticated("this token was revoked or is not known here: log in again")
+    if now >= row.expires_at:
+        raise NotAuthenticated("this token has expired: log in again")
+    user = users.find(unit, row.user_id)
+    if user is None or not user.is_active:
+        raise NotAuthenticated("User account has been deactivated.")
+    if row.credential_id is not None:
+        held = users.find_credential(unit, row.credential_id)
+        if held is None or not held.is_active:
+            raise NotAuthenticated("the credential of this token was deactivated")
+    return Caller(
+        user_id=user.id,
+        token_id=row.id,
+        username=user.username,
+        is_service_account=user.is_service_account,
+        operations=permissions.operations_of(unit, user.id),
+    )
+
+
+def credential_of(row: Row, *, origins: Collection[str]) -> Credential:
+    """Return a stored credential in the form that assertions are verified with."""
+    return Credential(
+        uuid=row.id,
+        credential_id=row.credential_id,
+        user_id=row.user_id,
+        kind=row.kind,
+        public_key=row.public_key,
+        relying_party_id=row.relying_party_id,
+        origins=tuple(origins),
+        sign_count=row.sign_count or 0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What ``perform`` kept: a result, or an action's own refusal (its nonce is spent)."""
+
+    result: Any = None
+    refusal: Refused | None = None
+
+
+def perform(
+    unit: Unit,
+    *,
+    now: Instant,
+    entropy: Entropy,
+    config: Config,
+    claims: dict[str, Any],
+    call: SignedCall,
+    method: str,
+    path: str,
+    payload: Any,
+    operations: Collection[str],
+    action: Callable[[Act], Any],
+) -> Outcome:
+    """Verify a signed call and carry out its action, in one unit.
+
+    Raises:
+        NotAuthenticated, NotPermitted: nothing was done and the challenge is not spent.
+    """
+    act = verify(
+        unit,
+        now=now,
+        entropy=entropy,
+        config=config,
+        claims=claims,
+        call=call,
+        method=method,
+        path=path,
+        payload=payload,
+        operations=operations,
+    )
+    savepoint = unit.begin_nested()
+    refusal = None
+    result = None
+    try:
+        result = action(act)
+        savepoint.commit()
+    except Refused as error:
+        savepoint.rollback()
+        refusal = error
+    except BaseException:
+        savepoint.rollback()
+        raise
+    evidence.spend(
+        unit,
+        nonce=call.preimage.nonce,
+        result_id=None if refusal else act.result_id,
+        keep_until=call.preimage.expires + DAY,
+    )
+    return Outcome(result, refusal)
+
+
+def verify(
+    unit: Unit,
+    *,
+    now: Instant,
+    entropy: Entropy,
+    config: Config,
+    claims: dict[str, Any],
+    call: SignedCall,
+    method: str,
+    path: str,
+    payload: Any,
+    operations: Collection[str],
+) -> Act:
+    """Check that a signed call may be carried out now, and change nothing.
+
+    Raises:
+        NotAuthenticated, NotPermitted: it may not.
+    """
+    org = organizations.lock_shared(unit)
+    caller = authenticate(unit, claims, now=now)
+    _check_binding(call, org, caller, now=now, method=method, path=path, digest=payload_digest(payload))
+    spent = evidence.find_spent(unit, call.preimage.nonce)
+    if spent is not None:
+        raise ActionReplayed(
+            "user action has already been used: request a new challenge",
+            **({"resultId": spent.result_id} if spent.result_id else {}),
+        )
+    row, credential = _check_signature(unit, call, caller, config)
+    _check_head(unit, org, call.preimage)
+    caller.require(*operations)
+    return Act(
+        unit=unit,
+        now=now,
+        entropy=entropy,
+        config=config,
+        org=org,
+        caller=caller,
+        call=call,
+        credential=credential,
+        credential_record=row.record,
+        payload=payload,
+    )
+
+
+def _check_binding(
+    call: SignedCall,
+    org: Row,
+    caller: Caller,
+    *,
+    now: Instant,
+    method: str,
+    path: str,
+    digest: str,
+) -> None:
+    """The token must have been made for exactly this call, by this identity, and still be fresh."""
+    preimage = call.preimage
+    if now >= call.token_expires:
+        raise ActionSignatureInvalid("this user action token has expired: request a new challenge")
+    if preimage.org != org.id or preimage.identity != caller.user_id:
+        raise ActionSignatureInvalid("this user action token was made for another identity")
+    if preimage.method != method or preimage.path != path:
+        raise ActionSignatureInvalid(f"this user action token was signed for {preimage.method} {preimage.path}")
+    if preimage.payload_digest != digest:
+        raise ActionSignatureInvalid("the body is not the one that was signed")
+
+
+def _check_signature(unit: Unit, call: SignedCall, caller: Caller, config: Config) -> tuple[Row, Credential]:
+    """Verify the assertion again, with the credential as it stands now."""
+    row = users.find_credential(unit, call.credential_uuid)
+    if row is None or not row.is_active or row.user_id != caller.user_id:
+        raise ActionSignatureInvalid("the credential that signed this was deactivated or is not yours")
+    if row.id not in call.preimage.credentials:
+        raise ActionSignatureInvalid("the credential that signed this was not offered by the challenge")
+    credential = credential_of(row, origins=config.server.origins)
+    challenge = action_challenge(call.preimage)
+    verify_assertion(call.assertion, credential, challenge, origins=config.server.origins)
+    return row, credential
+
+
+def _check_head(unit: Unit, org: Row, preimage: Preimage) -> None:
+    """The head in the challenge must be one this organization had within the challenge's life."""
+    if preimage.records_head == org.head:
+        return
+    record = organizations.find_record(unit, preimage.records_head)
+    after = organizations.record_after(unit, record.seq) if record is not None else None
+    if after is None or after.at < preimage.issued - SECOND:
+        raise ActionSignatureInvalid("the challenge names a state of the organization that is too old")

@@ -1,0 +1,208 @@
+"""Judging a transfer under the policies: once when it is requested, and again before a nonce is bound."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from outlay.actions import present
+from outlay.actions.change import emit_approval
+from outlay.actions.policies import active_policies, policy_of
+from outlay.actions.work import Work
+from outlay.core import ids
+from outlay.core.approval import Decision, Person, merge_groups, outcome, shortest_timeout
+from outlay.core.policy import Evaluation, Facts, Policy, Verdict, evaluate, matches, required_groups, verdict
+from outlay.core.seams import MINUTE
+from outlay.evidence.canonical import digest
+from outlay.store import approvals, policies, transfers, users, velocity, wallets, webhooks
+from outlay.store.database import Row, Unit
+
+ADMISSION, BINDING = "admission", "binding"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the policies say about a transfer now."""
+
+    verdict: Verdict
+    evaluations: tuple[Evaluation, ...]
+    holding: tuple[Policy, ...]  #: triggered policies that ask people
+
+
+def judge(
+    work: Work,
+    *,
+    wallet_id: str,
+    recipient: str,
+    initiator_id: str,
+    facts: Facts,
+    before_admitted: int | None = None,
+    also: Collection[str] = (),
+) -> Judgement:
+    """Evaluate every active policy that matches, always all.
+
+    Args:
+        work: a money unit; the organization's lock is held.
+        wallet_id: who would pay.
+        recipient: canonical address of who would be paid.
+        initiator_id: who asked.
+        facts: value, recipient and price as fixed at the request.
+        before_admitted: for judging again, the transfer's place in the order of admission.
+        also: ids of policies that judge whatever their filters say now: those that matched at admission.
+    """
+    tags = wallets.tags(work.unit, wallet_id)
+    matching = [
+        policy for policy in active_policies(work.unit) if policy.id in also or matches(policy, wallet_id, tags)
+    ]
+    windows = velocity.windows(
+        work.unit,
+        matching,
+        wallet_id=wallet_id,
+        recipient=recipient,
+        initiator_id=initiator_id,
+        now=work.now,
+        before_admitted=before_admitted,
+    )
+    evaluations = tuple(evaluate(policy, facts, windows.get(policy.id)) for policy in matching)
+    said = verdict(evaluations, default=work.config.policies.default)
+    holding = tuple(policy for policy in matching if policy.id in said.holding)
+    return Judgement(verdict=said, evaluations=evaluations, holding=holding)
+
+
+def keep(work: Work, judgement: Judgement, row: Row, *, moment: str, announce: bool = True) -> None:
+    """Store every evaluation of a transfer; where ``announce``, raise policy.triggered for each that triggered."""
+    for evaluation in judgement.evaluations:
+        values = {
+            "id": ids.new_id(ids.EVALUATION, work.entropy),
+            "policy_id": evaluation.policy_id,
+            "policy_version": evaluation.version,
+            "action": evaluation.action,
+            "triggered": evaluation.triggered,
+            "reason": evaluation.reason,
+            "context": evaluation.context,
+            "at": work.now,
+        }
+        transfers.add_evaluation(work.unit, transfer_id=row.id, moment=moment, **values)
+        if evaluation.triggered and announce:
+            policy_row = policies.find(work.unit, evaluation.policy_id)
+            assert policy_row is not None
+            webhooks.emit(
+                work.unit,
+                kind="policy.triggered",
+                subject=row.id,
+                data=present.policy_triggered(values, policy_row, row, work.config),
+                now=work.now,
+                entropy=work.entropy,
+            )
+
+
+def open_approval(work: Work, row: Row, groups: Sequence[dict[str, Any]], holding: Sequence[Policy]) -> str:
+    """Ask people about a transfer: open its approval, or open it again with other groups; return its id."""
+    timeout = shortest_timeout(holding)
+    expires_at = None if timeout is None else work.now + timeout * MINUTE
+    values = {
+        "status": "Pending",
+        "groups": list(groups),
+        "groups_digest": digest(list(groups)),
+        "expires_at": expires_at,
+        "updated_at": work.now,
+        "resolved_at": None,
+    }
+    found = approvals.find_of(work.unit, row.id)
+    if found is not None:
+        approvals.update(work.unit, found.id, **values)
+        approval_id: str = found.id
+    else:
+        approval_id = ids.new_id(ids.APPROVAL, work.entropy)
+        approvals.add(
+            work.unit,
+            id=approval_id,
+            transfer_id=row.id,
+            initiator_id=row.initiator_id,
+            created_at=work.now,
+            **values,
+        )
+    transfers.annotate(work.unit, row.id, approval_id=approval_id)
+    emit_approval(work, approval_id, "policy.approval.pending")
+    return approval_id
+
+
+def people(unit: Unit) -> dict[str, Person]:
+    """Return what decides whether each user's vote counts, as of now."""
+    return {
+        row.id: Person(
+            is_active=row.is_active and row.is_registered and row.deleted_at is None,
+            is_service_account=row.is_service_account,
+            may_vote=row.may_vote,
+        )
+        for row in users.everyone(unit)
+    }
+
+
+def decided(unit: Unit, approval: Row, groups: Sequence[dict[str, Any]]) -> str:
+    """Return Pending, Approved or Denied: what the decisions come to under ``groups`` and the people of now."""
+    covered = digest(list(groups))
+    return outcome(
+        groups,
+        [
+            Decision(row.user_id, row.value, counts=row.groups_digest == covered)
+            for row in approvals.decisions(unit, approval.id)
+        ],
+        people=people(unit),
+        initiator_id=approval.initiator_id,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejudgement:
+    """Whether a ready transfer may still go: go, hold (with the groups to ask) or block (with reasons)."""
+
+    kind: str
+    judgement: Judgement
+    groups: tuple[dict[str, Any], ...] = ()
+    asking: tuple[Policy, ...] = ()
+
+
+def judge_again(work: Work, row: Row) -> Rejudgement:
+    """Judge a ready transfer once more, under the stricter of then and now.
+
+    What triggered at admission still asks, even if its policy is gone; what triggers now asks too, with its groups
+    of now. Decisions count only if they covered exactly these groups and their people are still eligible.
+    """
+    entry = velocity.find_entry(work.unit, row.id)
+    judgement = judge(
+        work,
+        wallet_id=row.wallet_id,
+        recipient=row.recipient,
+        initiator_id=row.initiator_id,
+        facts=facts_of(row),
+        before_admitted=entry.admitted if entry is not None else None,
+        also={each.policy_id for each in transfers.evaluations(work.unit, row.id, moment=ADMISSION)},
+    )
+    if judgement.verdict.kind == "block":
+        return Rejudgement(kind="block", judgement=judgement)
+    approval = approvals.find_of(work.unit, row.id)
+    then_groups = approval.groups if approval is not None else []
+    then = {group["policyId"] for group in then_groups}
+    asking = {policy.id: policy for policy in judgement.holding}
+    for policy_id in then - set(asking):
+        policy_row = policies.find(work.unit, policy_id)
+        if policy_row is not None and policy_row.status == "Active":
+            asking[policy_id] = policy_of(policy_row)
+    groups = merge_groups(then_groups, required_groups(asking.values()))
+    if not groups:
+        return Rejudgement(kind="go", judgement=judgement)
+    if approval is not None and decided(work.unit, approval, groups) == "Approved":
+        return Rejudgement(kind="go", judgement=judgement)
+    return Rejudgement(kind="hold", judgement=judgement, groups=groups, asking=tuple(asking.values()))
+
+
+def facts_of(row: Row) -> Facts:
+    """Return what policies look at, as it was fixed when the transfer was requested."""
+    price = row.price or {}
+    return Facts(
+        value=row.value,
+        recipient=row.recipient,
+        price=price.get("price"),
+        price_source=price.get("source"),
+        price_at=price.get("at"),
+    )

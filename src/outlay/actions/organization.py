@@ -1,0 +1,250 @@
+"""The first record, the settings that decide about money, and the challenges that lead to signed calls."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from outlay.actions.act import CHALLENGE_LIFE, Act, Caller
+from outlay.actions.policies import insert_policy
+from outlay.config import Config
+from outlay.core import ids
+from outlay.core.errors import Conflict, InvalidInput, Unavailable
+from outlay.core.operation import FULL_ADMIN, OPERATIONS
+from outlay.core.policy_document import preset_policies
+from outlay.core.seams import HOUR, Entropy, Instant
+from outlay.evidence.attestation import fingerprint
+from outlay.evidence.base64url import to_base64url
+from outlay.evidence.canonical import canonical, digest, payload_digest
+from outlay.evidence.challenge import Preimage
+from outlay.evidence.record import build_record, record_hash
+from outlay.store import approvals, organizations, permissions, transfers, users
+from outlay.store.database import Unit
+
+ADMIN_TOKEN_LIFE: Instant = 24 * HOUR
+_DECISION_PATH = re.compile(r"/v2/policy-approvals/([^/]+)/decisions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Founded:
+    """What ``found`` made."""
+
+    org_id: str
+    user_id: str
+    credential_uuid: str
+    credential_id: str
+    token_id: str
+    token_expires: Instant
+    root: str  #: fingerprint of the genesis record, hex
+
+    def claims(self) -> dict[str, Any]:
+        """Return the claims of the admin's first bearer token."""
+        return bearer_claims(self.org_id, self.user_id, self.token_id, self.token_expires)
+
+
+def bearer_claims(org_id: str, user_id: str, token_id: str, expires: Instant) -> dict[str, Any]:
+    """Return what a bearer token says; clients that set an organization look for the namespaced claim."""
+    return {
+        "jti": token_id,
+        "sub": user_id,
+        "exp": expires // 1_000_000,
+        "https://custom/app_metadata": {"orgId": org_id, "userId": user_id, "tokenId": token_id},
+    }
+
+
+def money_digest(config: Config) -> str:
+    """Return the digest of the settings that decide about money."""
+    return digest(config.money_settings())
+
+
+def found(
+    unit: Unit, *, now: Instant, entropy: Entropy, config: Config, admin: str, admin_public_key: str, preset: str
+) -> Founded:
+    """Create the organization: genesis record, first admin, preset policies.
+
+    Args:
+        unit: a unit on an empty database.
+        now: the current instant.
+        entropy: for the identifiers.
+        config: its money settings become part of the genesis record.
+        admin: username of the first admin.
+        admin_public_key: PEM of the admin's key; the root of everything that follows.
+        preset: name of the policies to start with.
+    """
+    org_id, user_id = ids.new_id(ids.ORGANIZATION, entropy), ids.new_id(ids.USER, entropy)
+    credential_uuid = ids.new_id(ids.CREDENTIAL, entropy)
+    credential_id = to_base64url(entropy.token(16))
+    policies = [(ids.new_id(ids.POLICY, entropy), document) for document in preset_policies(preset)]
+    permission_id = ids.new_id(ids.PERMISSION, entropy)
+    genesis = build_record(
+        org=org_id,
+        seq=0,
+        prev=None,
+        kind="genesis",
+        subject=org_id,
+        at=now,
+        body={
+            "admin": {
+                "userId": user_id,
+                "username": admin,
+                "credentialUuid": credential_uuid,
+                "credentialId": credential_id,
+                "publicKey": admin_public_key,
+                "fingerprint": fingerprint(admin_public_key),
+            },
+            "permission": {"id": permission_id, "name": FULL_ADMIN, "operations": sorted(OPERATIONS)},
+            "policies": [{"id": policy_id, **document} for policy_id, document in policies],
+            "preset": preset,
+            "moneySettings": config.money_settings(),
+        },
+        evidence=None,
+    )
+    root = record_hash(genesis)
+    organizations.create(
+        unit,
+        org_id=org_id,
+        root=root,
+        genesis=canonical(genesis).decode(),
+        money_settings=money_digest(config),
+        now=now,
+    )
+    users.add(
+        unit,
+        id=user_id,
+        username=admin,
+        name=admin,
+        is_service_account=False,
+        is_active=True,
+        is_registered=True,
+        may_vote=True,
+        created_at=now,
+    )
+    users.add_credential(
+        unit,
+        id=credential_uuid,
+        credential_id=credential_id,
+        user_id=user_id,
+        kind="Key",
+        name="root key",
+        public_key=admin_public_key,
+        is_active=True,
+        record=root,
+        created_at=now,
+    )
+    permissions.add(
+        unit,
+        id=permission_id,
+        name=FULL_ADMIN,
+        operations=sorted(OPERATIONS),
+        is_immutable=True,
+        is_archived=False,
+        created_at=now,
+        updated_at=now,
+    )
+    permissions.assign(
+        unit,
+        id=ids.new_id(ids.ASSIGNMENT, entropy),
+        permission_id=permission_id,
+        identity_id=user_id,
+        is_immutable=True,
+        created_at=now,
+        updated_at=now,
+    )
+    for policy_id, document in policies:
+        insert_policy(unit, policy_id, document, now=now, allow_empty=True)
+    token_id = ids.new_id(ids.TOKEN, entropy)
+    users.add_token(
+        unit,
+        id=token_id,
+        user_id=user_id,
+        credential_id=credential_uuid,
+        kind="Token",
+        name="first admin",
+        is_active=True,
+        created_at=now,
+        expires_at=now + ADMIN_TOKEN_LIFE,
+    )
+    return Founded(
+        org_id=org_id,
+        user_id=user_id,
+        credential_uuid=credential_uuid,
+        credential_id=credential_id,
+        token_id=token_id,
+        token_expires=now + ADMIN_TOKEN_LIFE,
+        root=root,
+    )
+
+
+def require_applied(unit: Unit, config: Config) -> None:
+    """Admit nothing while the settings in the file are not the ones an admin signed.
+
+    Raises:
+        Unavailable: they differ; says what to do.
+    """
+    if organizations.get(unit).money_settings != money_digest(config):
+        raise Unavailable(
+            "the money settings of the configuration (prices, finality, assets, chain ids, fee caps, default verdict)"
+            " are not the signed ones: restore the file, or have an admin run outlay config apply",
+            reason="money_settings_not_applied",
+        )
+
+
+def apply_config(act: Act, *, settings: dict[str, Any]) -> dict[str, Any]:
+    """Make the money settings of the server's file the organization's, under an admin's signature.
+
+    Args:
+        act: the signed call.
+        settings: what the admin saw and signed; must equal what the server has loaded.
+    """
+    ours = act.config.money_settings()
+    if canonical(settings) != canonical(ours):
+        raise Conflict(
+            "the signed settings are not those this server has loaded: restart it with the same file",
+            field="settings",
+            loaded=digest(ours),
+            signed=digest(settings),
+        )
+    record = act.record("config.applied", act.org.id, {"moneySettings": ours})
+    organizations.apply_money_settings(act.unit, digest(ours))
+    act.result_id = act.org.id
+    return {"applied": True, "moneySettings": digest(ours), "record": record}
+
+
+def open_action(
+    unit: Unit, *, now: Instant, entropy: Entropy, caller: Caller, method: str, path: str, payload: Any
+) -> Preimage:
+    """Return the preimage of a challenge for one intended call.
+
+    Raises:
+        InvalidInput: the caller has no key that could sign.
+    """
+    org = organizations.get(unit)
+    keys = users.credentials_of(unit, caller.user_id, active_only=True)
+    if not keys:
+        raise InvalidInput("this identity has no active credential to sign with", field="authorization")
+    intent_digest = groups_digest = None
+    decision = _DECISION_PATH.fullmatch(path)
+    if decision is not None and method == "POST":
+        approval = approvals.find(unit, decision.group(1))
+        if approval is not None:
+            intent_digest = transfers.get(unit, approval.transfer_id).intent_digest
+            groups_digest = approval.groups_digest
+    return Preimage(
+        org=org.id,
+        identity=caller.user_id,
+        credentials=tuple(sorted(key.id for key in keys)),
+        method=method,
+        path=path,
+        payload_digest=payload_digest(payload),
+        intent_digest=intent_digest,
+        groups_digest=groups_digest,
+        records_head=org.head,
+        nonce=to_base64url(entropy.token(24)),
+        issued=now,
+        expires=now + CHALLENGE_LIFE,
+    )
+
+
+def hash_code(code: str) -> str:
+    """Return what is stored of a one-time code."""
+    return hashlib.sha256(code.encode()).hexdigest()

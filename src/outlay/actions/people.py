@@ -1,0 +1,423 @@
+"""People and service accounts: invited, registered, logged in, switched off."""
+
+from typing import Any
+
+from outlay.actions import present
+from outlay.actions.act import CHALLENGE_LIFE, Act, append_record, credential_of
+from outlay.actions.organization import bearer_claims, hash_code
+from outlay.core import ids
+from outlay.core.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NotPermitted, PreconditionFailed
+from outlay.core.seams import DAY, HOUR, Entropy, Instant
+from outlay.evidence.assertion import Assertion, load_public_key, verify_assertion
+from outlay.evidence.attestation import fingerprint, verify_attestation
+from outlay.evidence.base64url import to_base64url
+from outlay.evidence.challenge import (
+    LoginPreimage,
+    RegistrationPreimage,
+    login_challenge,
+    registration_challenge,
+)
+from outlay.store import evidence, organizations, permissions, users
+from outlay.store.database import Row, Unit
+
+LOGIN_LIFE: Instant = 8 * HOUR
+SERVICE_ACCOUNT_DAYS = 730
+INVITATION_LIFE: Instant = 7 * DAY
+
+
+# People
+
+
+def invite(act: Act, *, email: str, public_key: str | None, external_id: str | None) -> dict[str, Any]:
+    """Invite a person; the answer carries the one-time registration code, which is never shown again."""
+    if "@" not in email or len(email) > 254 or email.strip() != email or not email.isprintable():
+        raise InvalidInput("is not an e-mail address", field="email")
+    if users.find_by_name(act.unit, email) is not None:
+        raise Conflict("a user with this e-mail address exists already", field="email")
+    if public_key is not None:
+        load_public_key(public_key, field="publicKey")
+    code = to_base64url(act.entropy.token(18))
+    user_id = act.new_id(ids.USER)
+    record = act.record(
+        "user.invited",
+        user_id,
+        {
+            "username": email,
+            "publicKey": public_key,
+            "code": hash_code(code),
+            "expires": act.now + INVITATION_LIFE,
+        },
+    )
+    users.add(
+        act.unit,
+        id=user_id,
+        username=email,
+        name=email,
+        is_service_account=False,
+        is_active=True,
+        is_registered=False,
+        may_vote=False,
+        external_id=external_id,
+        invited_public_key=public_key,
+        registration_code=hash_code(code),
+        registration_expires_at=act.now + INVITATION_LIFE,
+        invitation_record=record,
+        created_at=act.now,
+    )
+    act.result_id = user_id
+    return {**_user(act, user_id), "registrationCode": code}
+
+
+def _user(act: Act, user_id: str) -> dict[str, Any]:
+    return present.user(act.unit, _get(act.unit, user_id), act.org.id)
+
+
+def _get(unit: Unit, user_id: str, *, service_account: bool = False) -> Row:
+    row = users.find(unit, user_id)
+    if row is None or row.is_service_account != service_account:
+        raise NotFound("User not found")
+    return row
+
+
+def activate(act: Act, user_id: str, *, service_account: bool) -> dict[str, Any]:
+    """Switch an identity on. For a person it also vouches for the keys registered so far, so that votes count."""
+    row = _get(act.unit, user_id, service_account=service_account)
+    keys = users.credentials_of(act.unit, user_id)
+    act.record("user.activated", user_id, {"fingerprints": sorted(fingerprint(k.public_key) for k in keys)})
+    users.update(act.unit, user_id, is_active=True, may_vote=row.may_vote or row.is_registered)
+    act.result_id = user_id
+    return _answer(act, user_id, service_account)
+
+
+def deactivate(act: Act, user_id: str, *, service_account: bool) -> dict[str, Any]:
+    """Switch an identity off at once: its tokens, signatures and votes stop counting."""
+    _refuse_self(act, user_id)
+    _get(act.unit, user_id, service_account=service_account)
+    act.record("user.deactivated", user_id, {})
+    users.update(act.unit, user_id, is_active=False)
+    act.result_id = user_id
+    return _answer(act, user_id, service_account)
+
+
+def delete(act: Act, user_id: str, *, service_account: bool) -> dict[str, Any]:
+    """Remove an identity for good; what it did stays on record."""
+    _refuse_self(act, user_id)
+    row = _get(act.unit, user_id, service_account=service_account)
+    answer = _answer(act, user_id, service_account)
+    act.record("user.deleted", user_id, {})
+    # The name becomes free again; the row stays, because decisions and records point to it.
+    users.update(act.unit, user_id, is_active=False, deleted_at=act.now, username=f"{row.username}#{user_id}")
+    for key in users.credentials_of(act.unit, user_id):
+        users.update_credential(act.unit, key.id, is_active=False, deleted_at=act.now)
+    users.revoke_tokens(act.unit, user_id)
+    act.result_id = user_id
+    return answer
+
+
+def _refuse_self(act: Act, user_id: str) -> None:
+    if user_id == act.caller.user_id:
+        raise PreconditionFailed("nobody can switch themselves off: ask another admin")
+
+
+def _answer(act: Act, user_id: str, service_account: bool) -> dict[str, Any]:
+    row = _get(act.unit, user_id, service_account=service_account)
+    if service_account:
+        return present.service_account(act.unit, row, act.org.id)
+    return present.user(act.unit, row, act.org.id)
+
+
+# Service accounts
+
+
+def create_service_account(
+    act: Act,
+    *,
+    name: str,
+    public_key: str,
+    permission_id: str | None,
+    days_valid: int | None,
+    external_id: str | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Create a machine identity; return its document without the token's text, and the token's claims."""
+    if act.caller.is_service_account:
+        raise NotPermitted("a service account cannot create service accounts")
+    if permission_id is not None:
+        act.caller.require("Permissions:Assign")
+        held = permissions.find(act.unit, permission_id)
+        if held is None or held.is_archived:
+            raise InvalidInput("names no permission", field="permissionId")
+    load_public_key(public_key, field="publicKey")
+    if not name.strip() or len(name) > 200 or not name.isprintable():
+        raise InvalidInput("must be 1 to 200 printable characters", field="name")
+    if users.find_by_name(act.unit, name) is not None:
+        raise Conflict("an identity with this name exists already", field="name")
+    days = SERVICE_ACCOUNT_DAYS if days_valid is None else days_valid
+    if not 1 <= days <= SERVICE_ACCOUNT_DAYS:
+        raise InvalidInput(f"must be 1 to {SERVICE_ACCOUNT_DAYS}", field="daysValid")
+    user_id, uuid, credential_id = (
+        act.new_id(ids.USER),
+        act.new_id(ids.CREDENTIAL),
+        to_base64url(act.entropy.token(16)),
+    )
+    record = act.record(
+        "serviceAccount.created",
+        user_id,
+        {
+            "name": name,
+            "credentialUuid": uuid,
+            "credentialId": credential_id,
+            "publicKey": public_key,
+            "permissionId": permission_id,
+        },
+    )
+    users.add(
+        act.unit,
+        id=user_id,
+        username=name,
+        name=name,
+        is_service_account=True,
+        is_active=True,
+        is_registered=True,
+        may_vote=True,
+        external_id=external_id,
+        created_at=act.now,
+    )
+    _add_key(act.unit, uuid, credential_id, user_id, name, public_key, record, act.now)
+    if permission_id is not None:
+        permissions.assign(
+            act.unit,
+            id=act.new_id(ids.ASSIGNMENT),
+            permission_id=permission_id,
+            identity_id=user_id,
+            is_immutable=False,
+            created_at=act.now,
+            updated_at=act.now,
+        )
+    token_id = act.new_id(ids.TOKEN)
+    expires = act.now + days * DAY
+    users.add_token(
+        act.unit,
+        id=token_id,
+        user_id=user_id,
+        credential_id=uuid,
+        kind="ServiceAccount",
+        name=name,
+        is_active=True,
+        created_at=act.now,
+        expires_at=expires,
+    )
+    act.result_id = user_id
+    return _answer(act, user_id, True), bearer_claims(act.org.id, user_id, token_id, expires)
+
+
+def rename_service_account(act: Act, user_id: str, *, name: str | None, external_id: str | None) -> dict[str, Any]:
+    """Change the name or the correlation id of a service account."""
+    _get(act.unit, user_id, service_account=True)
+    changes: dict[str, Any] = {}
+    if name is not None:
+        other = users.find_by_name(act.unit, name)
+        if other is not None and other.id != user_id:
+            raise Conflict("an identity with this name exists already", field="name")
+        changes |= {"name": name, "username": name}
+    if external_id is not None:
+        changes["external_id"] = external_id
+    if changes:
+        act.record("user.renamed", user_id, {"name": name, "externalId": external_id})
+        users.update(act.unit, user_id, **changes)
+    act.result_id = user_id
+    return _answer(act, user_id, True)
+
+
+def _add_key(
+    unit: Unit, uuid: str, credential_id: str, user_id: str, name: str, public_key: str, record: str, now: Instant
+) -> None:
+    users.add_credential(
+        unit,
+        id=uuid,
+        credential_id=credential_id,
+        user_id=user_id,
+        kind="Key",
+        name=name,
+        public_key=public_key,
+        is_active=True,
+        record=record,
+        created_at=now,
+    )
+
+
+# Registration
+
+
+def begin_registration(
+    unit: Unit, *, now: Instant, entropy: Entropy, org_id: str | None, username: str, code: str
+) -> tuple[RegistrationPreimage, Row]:
+    """Return the challenge of a registration for whoever holds the invitation's code.
+
+    Raises:
+        NotAuthenticated: no such invitation, or it was used or has expired. Which, is not told.
+    """
+    org = organizations.get(unit)
+    row = users.find_by_name(unit, username)
+    if (
+        row is None
+        or row.registration_code is None
+        or row.registration_code != hash_code(code)
+        or (org_id is not None and org_id != org.id)
+        or row.registration_expires_at <= now
+        or not row.is_active
+    ):
+        raise NotAuthenticated(
+            "the registration code is wrong, was used, or has expired: ask an admin for a new invitation"
+        )
+    preimage = RegistrationPreimage(
+        org=org.id,
+        user_id=row.id,
+        invitation=row.invitation_record,
+        nonce=to_base64url(entropy.token(24)),
+        issued=now,
+        expires=now + CHALLENGE_LIFE,
+    )
+    return preimage, row
+
+
+def register(
+    unit: Unit,
+    *,
+    now: Instant,
+    entropy: Entropy,
+    preimage: RegistrationPreimage,
+    credential_kind: str,
+    credential_info: dict[str, Any],
+    credential_name: str | None,
+) -> dict[str, Any]:
+    """Take up an invitation with a new key: attestation verified, credential stored, record written.
+
+    Raises:
+        NotAuthenticated: the challenge has expired or the invitation was used. InvalidInput: a bad attestation.
+    """
+    org = organizations.lock_shared(unit)
+    row = users.find(unit, preimage.user_id)
+    if now >= preimage.expires or preimage.org != org.id:
+        raise NotAuthenticated("this registration has expired: start again")
+    if (
+        row is None
+        or not row.is_active
+        or row.registration_code is None
+        or row.invitation_record != preimage.invitation
+    ):
+        raise NotAuthenticated("this invitation was used or withdrawn")
+    if credential_kind != "Key":
+        raise InvalidInput('only credentials of kind "Key" can be registered', field="credentialKind")
+    public_key = verify_attestation(credential_info, registration_challenge(preimage))
+    credential_id = str(credential_info["credId"])
+    if not 1 <= len(credential_id) <= 200 or users.find_credential_by_name(unit, credential_id) is not None:
+        raise InvalidInput("is taken or not 1 to 200 characters: choose another", field="credentialInfo.credId")
+    uuid = ids.new_id(ids.CREDENTIAL, entropy)
+    vouched = row.invited_public_key is not None and fingerprint(row.invited_public_key) == fingerprint(public_key)
+    if row.invited_public_key is not None and not vouched:
+        raise InvalidInput("this invitation names another public key", field="credentialInfo.attestationData")
+    record = append_record(
+        unit,
+        org,
+        kind="user.registered",
+        subject=row.id,
+        body={
+            "username": row.username,
+            "credentialUuid": uuid,
+            "credentialId": credential_id,
+            "publicKey": public_key,
+            "fingerprint": fingerprint(public_key),
+            "preimage": preimage.document(),
+            "attestation": credential_info,
+        },
+        evidence=None,
+        now=now,
+    )
+    name = credential_name or "first key"
+    _add_key(unit, uuid, credential_id, row.id, name, public_key, record, now)
+    users.update(unit, row.id, is_registered=True, registration_code=None, may_vote=vouched)
+    return {
+        "credential": {"uuid": uuid, "credentialId": credential_id, "kind": "Key", "name": name},
+        "user": {"id": row.id, "username": row.username, "orgId": org.id},
+    }
+
+
+# Login
+
+
+def begin_login(
+    unit: Unit, *, now: Instant, entropy: Entropy, username: str, org_id: str | None
+) -> tuple[LoginPreimage, list[Row]]:
+    """Return a login challenge and the credentials that may answer it.
+
+    Raises:
+        NotAuthenticated: nobody of that name can log in.
+    """
+    org = organizations.get(unit)
+    row = users.find_by_name(unit, username)
+    if (
+        row is None
+        or not row.is_active
+        or not row.is_registered
+        or row.is_service_account
+        or (org_id is not None and org_id != org.id)
+    ):
+        raise NotAuthenticated("nobody of that name can log in here")
+    keys = list(users.credentials_of(unit, row.id, active_only=True))
+    preimage = LoginPreimage(
+        org=org.id,
+        identity=row.id,
+        credentials=tuple(sorted(key.id for key in keys)),
+        nonce=to_base64url(entropy.token(24)),
+        issued=now,
+        expires=now + CHALLENGE_LIFE,
+    )
+    return preimage, keys
+
+
+def log_in(
+    unit: Unit,
+    *,
+    now: Instant,
+    entropy: Entropy,
+    preimage: LoginPreimage,
+    assertion: Assertion,
+    origins: tuple[str, ...],
+) -> dict[str, Any]:
+    """Answer a login challenge: return the claims of a bearer token that lives eight hours.
+
+    Raises:
+        NotAuthenticated: expired, used before, or not signed by one of the offered credentials.
+    """
+    org = organizations.lock_shared(unit)
+    user = users.find(unit, preimage.identity)
+    key = users.find_credential_by_name(unit, assertion.cred_id)
+    if now >= preimage.expires or preimage.org != org.id:
+        raise NotAuthenticated("this login has expired: start again")
+    if evidence.find_spent(unit, preimage.nonce) is not None:
+        raise NotAuthenticated("this login challenge was used: start again")
+    if (
+        user is None
+        or not user.is_active
+        or key is None
+        or not key.is_active
+        or key.user_id != user.id
+        or key.id not in preimage.credentials
+    ):
+        raise NotAuthenticated("this credential cannot log in here")
+    verify_assertion(assertion, credential_of(key, origins=origins), login_challenge(preimage), origins=origins)
+    token_id = ids.new_id(ids.TOKEN, entropy)
+    expires = now + LOGIN_LIFE
+    users.add_token(
+        unit,
+        id=token_id,
+        user_id=user.id,
+        credential_id=key.id,
+        kind="Token",
+        name="login",
+        is_active=True,
+        created_at=now,
+        expires_at=expires,
+    )
+    evidence.spend(unit, nonce=preimage.nonce, result_id=token_id, keep_until=preimage.expires + DAY)
+    return bearer_claims(org.id, user.id, token_id, expires)

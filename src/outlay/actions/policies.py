@@ -1,0 +1,149 @@
+"""Policies: written, replaced, archived. Every change is a signed record and takes hold at once."""
+
+from typing import Any
+
+from outlay.actions import present
+from outlay.actions.act import Act
+from outlay.core import ids
+from outlay.core.approval import merge_groups
+from outlay.core.errors import InvalidInput, NotFound
+from outlay.core.policy import Policy, RequestApproval, matches, required_groups
+from outlay.core.policy_document import parse_policy, read_policy, stored_document
+from outlay.core.seams import Instant
+from outlay.evidence.canonical import digest
+from outlay.store import approvals, policies, transfers, users, velocity, wallets
+from outlay.store.database import Row, Unit
+
+ACTIVE, ARCHIVED = "Active", "Archived"
+
+
+def policy_of(row: Row) -> Policy:
+    """Return the policy a row holds."""
+    document = {
+        "name": row.name,
+        "activityKind": row.activity_kind,
+        "rule": row.rule,
+        "action": row.action,
+        "filters": row.filters,
+    }
+    return read_policy(document, id=row.id, version=row.version)
+
+
+def active_policies(unit: Unit) -> list[Policy]:
+    """Return every active policy."""
+    return [policy_of(row) for row in policies.active(unit)]
+
+
+def insert_policy(
+    unit: Unit, policy_id: str, document: dict[str, Any], *, now: Instant, allow_empty: bool = False
+) -> Policy:
+    """Store a new policy.
+
+    Raises:
+        InvalidInput: the document is not a policy.
+    """
+    policy = parse_policy(document, id=policy_id, version=1, allow_empty=allow_empty)
+    policies.add(unit, id=policy_id, version=1, status=ACTIVE, created_at=now, updated_at=now, **_columns(policy))
+    return policy
+
+
+def _columns(policy: Policy) -> dict[str, Any]:
+    stored = stored_document(policy)
+    return {
+        "name": policy.name,
+        "activity_kind": policy.activity_kind,
+        "rule": stored["rule"],
+        "action": stored["action"],
+        "filters": stored.get("filters"),
+    }
+
+
+def create(act: Act, document: dict[str, Any]) -> dict[str, Any]:
+    """Create a policy; its velocity counters start with what has left already."""
+    policy_id = act.new_id(ids.POLICY)
+    policy = parse_policy(document, id=policy_id, version=1)
+    _check_approvers(act, policy)
+    act.record("policy.created", policy_id, {"version": 1, **stored_document(policy)})
+    insert_policy(act.unit, policy_id, document, now=act.now)
+    _rebuild(act.unit, policy, now=act.now)
+    act.result_id = policy_id
+    return present.policy(get(act.unit, policy_id))
+
+
+def get(unit: Unit, policy_id: str) -> Row:
+    """Return the policy, archived ones included.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = policies.find(unit, policy_id)
+    if row is None:
+        raise NotFound("no such policy")
+    return row
+
+
+def replace(act: Act, policy_id: str, document: dict[str, Any]) -> dict[str, Any]:
+    """Replace a policy whole. A change of its groups reopens every vote that waits for them."""
+    row = get(act.unit, policy_id)
+    if row.status != ACTIVE:
+        raise NotFound("this policy was archived: create another")
+    version = row.version + 1
+    policy = parse_policy(document, id=policy_id, version=version)
+    _check_approvers(act, policy)
+    act.record("policy.updated", policy_id, {"version": version, **stored_document(policy)})
+    policies.update(act.unit, policy_id, version=version, updated_at=act.now, **_columns(policy))
+    _rebuild(act.unit, policy, now=act.now)
+    _reopen_votes(act, policy)
+    act.result_id = policy_id
+    return present.policy(get(act.unit, policy_id))
+
+
+def archive(act: Act, policy_id: str) -> dict[str, Any]:
+    """Take a policy out of use. What it held already stays held."""
+    row = get(act.unit, policy_id)
+    if row.status != ACTIVE:
+        raise NotFound("this policy was archived before")
+    act.record("policy.archived", policy_id, {"version": row.version})
+    policies.update(act.unit, policy_id, status=ARCHIVED, updated_at=act.now)
+    act.result_id = policy_id
+    return present.policy(get(act.unit, policy_id))
+
+
+def _check_approvers(act: Act, policy: Policy) -> None:
+    """Every listed approver must exist, and a service account must be allowed by its group."""
+    if not isinstance(policy.action, RequestApproval):
+        return
+    for place, group in enumerate(policy.action.groups):
+        for at, user_id in enumerate(group.approvers or ()):
+            field = f"action.approvalGroups[{place}].approvers.userId.in[{at}]"
+            user = users.find(act.unit, user_id)
+            if user is None:
+                raise InvalidInput("names no user", field=field)
+            if user.is_service_account and not group.service_accounts_can_approve:
+                raise InvalidInput("is a service account: set serviceAccountsCanApprove to let it vote", field=field)
+
+
+def _reopen_votes(act: Act, policy: Policy) -> None:
+    """Replace the policy's groups in every pending approval it triggered; earlier decisions cover other groups."""
+    now_groups = required_groups([policy])
+    for row in approvals.pending(act.unit):
+        if not any(group["policyId"] == policy.id for group in row.groups):
+            continue
+        groups = list(merge_groups(row.groups, now_groups))
+        if groups == row.groups:
+            continue
+        approvals.update(
+            act.unit, row.id, groups=groups, groups_digest=digest(groups), updated_at=act.now, status="Pending"
+        )
+        transfers.annotate(act.unit, row.transfer_id, waiting_reason="the policy changed: everybody votes again")
+
+
+def recount_velocity(unit: Unit, *, now: Instant) -> None:
+    """Write the counters of every active policy anew, after a wallet's tags changed."""
+    for policy in active_policies(unit):
+        _rebuild(unit, policy, now=now)
+
+
+def _rebuild(unit: Unit, policy: Policy, *, now: Instant) -> None:
+    matching = [wallet_id for wallet_id, tags in wallets.all_tags(unit).items() if matches(policy, wallet_id, tags)]
+    velocity.rebuild(unit, policy, wallets_matching_now=matching, now=now)

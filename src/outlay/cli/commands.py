@@ -1,0 +1,263 @@
+"""Every command of ``outlay``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from outlay import __version__
+from outlay.core.errors import InvalidInput
+
+app = App(name="outlay", version=__version__, help="Self-hosted, policy-gated, automated crypto payouts.")
+users = App(name="users", help="People: invite, register, list.")
+settings = App(name="config", help="The settings that decide about money.")
+app.command(users)
+app.command(settings)
+
+Dir = Annotated[Path, Parameter(name="--dir", help="the deployment's directory")]
+
+STARTER = """\
+# Outlay's configuration. Every setting is described in docs/reference/configuration.md.
+# What decides about money (prices, finality, assets, chain ids, fee caps, the default verdict) is signed:
+# after a change of those, an admin runs `outlay config apply`.
+
+[server]
+host = "127.0.0.1"
+port = 8000
+public_url = "http://localhost:8000"
+
+[policies]
+default = "allow"
+
+# [networks.EthereumSepolia]
+# chain_id = 11155111
+# rpc_urls = ["https://your-node.example"]
+# finality = { tag = "finalized" }
+# native = { symbol = "ETH", decimals = 18 }
+# fee_cap = "10000000000000000"
+
+# [[assets]]
+# network = "EthereumSepolia"
+# kind = "Erc20"
+# contract = "0x..."
+# symbol = "USDC"
+# decimals = 6
+
+# [prices.static]
+# ETH = "3000"
+# USDC = "1"
+"""
+
+
+def _print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+@app.command
+def init(
+    *,
+    dir: Dir,
+    preset: str = "standard",
+    admin: str = "admin@localhost",
+    admin_public_key: Path | None = None,
+    config: Path | None = None,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Create a deployment: keys, database, genesis record, first policies, first admin.
+
+    Parameters
+    ----------
+    dir
+        an empty or new directory.
+    preset
+        policies to start with: standard, high-volume or none.
+    admin
+        username of the first admin.
+    admin_public_key
+        PEM file of the admin's public key; without it a key pair is made here.
+    config
+        a configuration to start from; its money settings become part of the genesis record.
+    as_json
+        print the result as JSON.
+    """
+    from outlay import config as configuration
+    from outlay.app import Layout, initialize
+
+    layout = Layout(dir.resolve())
+    source = config or (layout.config if layout.config.exists() else None)
+    text = source.read_text() if source is not None else STARTER
+    made = initialize(
+        layout,
+        text,
+        configuration.parse(text),
+        preset=preset,
+        admin=admin,
+        admin_public_key=admin_public_key.read_text() if admin_public_key is not None else None,
+    )
+    document = {
+        "orgId": made.founded.org_id,
+        "admin": {
+            "userId": made.founded.user_id,
+            "credentialId": made.founded.credential_id,
+            "token": made.token,
+            "privateKeyFile": None if made.private_key_file is None else str(made.private_key_file),
+        },
+        "rootFingerprint": made.founded.root,
+        "config": str(layout.config),
+    }
+    if as_json:
+        _print_json(document)
+        return
+    write = sys.stdout.write
+    write(f"Deployment made in {layout.root}\n\n")
+    write(f"  organization       {document['orgId']}\n")
+    write(f"  root fingerprint   {document['rootFingerprint']}\n")
+    write("                     Write it down: it is what evidence is checked against.\n")
+    write(f"  admin              {admin}, credential {made.founded.credential_id}\n")
+    if made.private_key_file is not None:
+        write(f"  admin's key        {made.private_key_file}\n")
+    write(f"  admin's token      {made.token}\n                     Good for 24 hours; afterwards log in.\n")
+    write(f"  configuration      {layout.config}\n\nNext: outlay serve --dir {dir}\n")
+
+
+@app.command
+def serve(*, dir: Dir, port: int | None = None) -> None:
+    """Run everything in one process: API, engine and signer.
+
+    Parameters
+    ----------
+    dir
+        the deployment's directory.
+    port
+        listen here instead of the configured port.
+    """
+    from outlay.cli.server import run
+
+    run(dir.resolve(), port)
+
+
+@app.command
+def migrate(*, dir: Dir) -> None:
+    """Bring the database to this version's schema; ``serve`` does it too."""
+    from outlay.app import Layout
+    from outlay.store.migrate import upgrade
+
+    layout = Layout(dir.resolve())
+    if not layout.database.exists():
+        raise InvalidInput(f"{layout.root} holds no deployment", field="dir")
+    upgrade(layout.database)
+    sys.stdout.write("the database is up to date\n")
+
+
+@app.command
+def doctor(*, dir: Dir) -> None:
+    """Look at a deployment and say what is wrong or unwise; exits 1 if payouts cannot or should not flow."""
+    from outlay.cli.doctor import examine
+
+    sys.exit(examine(dir.resolve()))
+
+
+@app.command
+def demo(*, keep: bool = False, port: int = 0, svg: Path | None = None) -> None:
+    """Show the whole path on a local chain: payouts that flow, wait, are approved, denied and blocked.
+
+    Parameters
+    ----------
+    keep
+        keep serving afterwards, until interrupted.
+    port
+        listen here; 0 takes a free port.
+    svg
+        also save what was printed as a picture.
+    """
+    from outlay.cli.demo import run
+
+    sys.exit(run(keep=keep, port=port, svg=svg))
+
+
+Profile = Annotated[str, Parameter(help="base URL of the server")]
+Token = Annotated[Path, Parameter(name="--token-file", help="file that holds your bearer token")]
+KeyFile = Annotated[Path, Parameter(name="--key-file", help="PEM file of your private key")]
+
+
+@users.command
+def invite(*, email: str, url: Profile, token_file: Token, key_file: KeyFile, credential: str) -> None:
+    """Invite a person and print their registration code, once.
+
+    Parameters
+    ----------
+    email
+        whom to invite.
+    credential
+        id of your credential.
+    """
+    from outlay.client import Client
+
+    client = Client(
+        url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
+    )
+    _print_json(client.write("POST", "/auth/users", {"email": email, "kind": "CustomerEmployee"}))
+
+
+@users.command
+def register(*, email: str, code: str, url: Profile, key_file: KeyFile) -> None:
+    """Take up an invitation: makes a key at the given path, or uses the one that is there.
+
+    Parameters
+    ----------
+    email
+        as it was invited.
+    code
+        the registration code.
+    """
+    from outlay.client import register as take_up
+    from outlay.client import write_new_key
+
+    if not key_file.exists():
+        write_new_key(key_file)
+    _print_json(take_up(url, username=email, code=code, private_key=key_file.read_text()))
+
+
+@users.command
+def login(*, email: str, credential: str, url: Profile, key_file: KeyFile) -> None:
+    """Log in with a key and print a bearer token that lives eight hours.
+
+    Parameters
+    ----------
+    email
+        your username.
+    credential
+        id of your credential.
+    """
+    from outlay.client import log_in
+
+    token = log_in(url, username=email, credential_id=credential, private_key=key_file.read_text())
+    sys.stdout.write(token + "\n")
+
+
+@settings.command
+def apply(*, url: Profile, token_file: Token, key_file: KeyFile, credential: str, yes: bool = False) -> None:
+    """Sign the money settings the server has loaded, so that it admits payouts under them.
+
+    Parameters
+    ----------
+    credential
+        id of your credential.
+    yes
+        do not ask.
+    """
+    from outlay.client import Client
+
+    client = Client(
+        url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
+    )
+    shown = client.read("/v1/config")
+    if shown["applied"]:
+        sys.stdout.write("the loaded settings are the signed ones already\n")
+        return
+    _print_json(shown["moneySettings"])
+    if not yes and input("Sign these settings? Type yes: ").strip() != "yes":
+        raise InvalidInput("not signed", field="yes")
+    _print_json(client.write("PUT", "/v1/config", {"moneySettings": shown["moneySettings"]}))

@@ -1,0 +1,132 @@
+"""A small client of the API: reads, signed writes, registration and login. Standard library and cryptography only."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from outlay.core.errors import InvalidInput, OutcomeUnknown, OutlayError
+from outlay.evidence.attestation import key_attestation, new_key_pair
+from outlay.evidence.sign import sign_challenge
+
+TIMEOUT_S = 30.0
+
+
+class ApiError(OutlayError):
+    """The server refused; ``status``, ``code`` and ``details`` are its own."""
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        error = body.get("error") or {}
+        super().__init__(str(error.get("message") or body.get("message") or f"HTTP {status}"))
+        self.status = status
+        self.code = str(error.get("code") or "api_error")
+        self.details = dict(error.get("details") or {})
+
+
+def call(
+    url: str, method: str, path: str, body: Any = None, *, token: str = "", user_action: str = ""
+) -> dict[str, Any]:
+    """Make one HTTP call and return the JSON object it answers.
+
+    Raises:
+        ApiError: an error answer. OutcomeUnknown: no answer; a write may have happened.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise InvalidInput("is an http or https URL", field="url")
+    headers = {"content-type": "application/json", "user-agent": "outlay-client"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    if user_action:
+        headers["x-dfns-useraction"] = user_action
+    data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+    request = urllib.request.Request(url.rstrip("/") + path, data, headers, method=method)  # noqa: S310  checked
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
+            answer: dict[str, Any] = json.load(response)
+            return answer
+    except urllib.error.HTTPError as error:
+        raise ApiError(error.code, _object(error.read())) from None
+    except (OSError, ValueError) as error:
+        raise OutcomeUnknown(f"no usable answer from {url}: {error}") from error
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+class Client:
+    """One identity at one server. Every write is signed with its key."""
+
+    def __init__(self, url: str, *, token: str, credential_id: str, private_key: str) -> None:
+        """Keep who calls.
+
+        Args:
+            url: base URL of the server.
+            token: bearer token.
+            credential_id: id of the credential that signs.
+            private_key: PEM of its key.
+        """
+        self._url, self._token, self._credential_id, self._key = url, token, credential_id, private_key
+
+    def read(self, path: str) -> dict[str, Any]:
+        """Return the answer of a GET."""
+        return call(self._url, "GET", path, token=self._token)
+
+    def write(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Sign a call and make it: challenge, signature, token, call.
+
+        Raises:
+            ApiError: refused. OutcomeUnknown: look before repeating.
+        """
+        payload = "" if body is None else json.dumps(body, separators=(",", ":"))
+        opened = call(
+            self._url,
+            "POST",
+            "/auth/action/init",
+            {
+                "userActionHttpMethod": method,
+                "userActionHttpPath": path,
+                "userActionPayload": payload,
+                "userActionServerKind": "Api",
+            },
+            token=self._token,
+        )
+        signed = {
+            "challengeIdentifier": opened["challengeIdentifier"],
+            "firstFactor": sign_challenge(self._key, self._credential_id, opened["challenge"]),
+        }
+        action = call(self._url, "POST", "/auth/action", signed, token=self._token)["userAction"]
+        return call(self._url, method, path, body, token=self._token, user_action=action)
+
+
+def register(
+    url: str, *, username: str, code: str, private_key: str, credential_id: str | None = None
+) -> dict[str, Any]:
+    """Take up an invitation with a key and return the new credential and user."""
+    begun = call(url, "POST", "/auth/registration/init", {"username": username, "registrationCode": code})
+    info = key_attestation(private_key, begun["challenge"], cred_id=credential_id)
+    body = {"firstFactorCredential": {"credentialKind": "Key", "credentialInfo": info, "credentialName": "key"}}
+    answer = call(url, "POST", "/auth/registration", body, token=begun["temporaryAuthenticationToken"])
+    return {**answer, "credentialId": info["credId"]}
+
+
+def log_in(url: str, *, username: str, credential_id: str, private_key: str) -> str:
+    """Log in with a key and return a bearer token."""
+    begun = call(url, "POST", "/auth/login/init", {"username": username})
+    factor = sign_challenge(private_key, credential_id, begun["challenge"])
+    body = {"challengeIdentifier": begun["challengeIdentifier"], "firstFactor": factor}
+    return str(call(url, "POST", "/auth/login", body)["token"])
+
+
+def write_new_key(path: Path) -> str:
+    """Make an Ed25519 key, write it to a new file of mode 0600, and return its public PEM."""
+    private, public = new_key_pair()
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(private)
+    return public

@@ -1,0 +1,209 @@
+"""EVM bytes in the few fixed shapes Outlay needs: RLP, EIP-1559 transactions, two ERC-20 calls, one log.
+
+Nothing here signs or sends. Addresses are ``0x`` and 40 lower-case hex digits; hashes are ``0x`` and 64.
+Contract creation, access lists and other calls are left out on purpose: what cannot be written cannot
+be signed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tiny_keccak import keccak256
+
+from outlay.core.address import parse_address
+from outlay.core.errors import InvalidInput
+
+TRANSACTION_TYPE = b"\x02"
+WORD = 32
+UINT256_MAX = 2**256 - 1
+NONCE_MAX = 2**64 - 2
+"""The last usable nonce. Source: EIP-2681."""
+_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+
+TRANSFER_SELECTOR = keccak256(b"transfer(address,uint256)")[:4]
+BALANCE_OF_SELECTOR = keccak256(b"balanceOf(address)")[:4]
+TRANSFER_TOPIC = keccak256(b"Transfer(address,address,uint256)")
+
+RlpItem = bytes | int | Sequence["RlpItem"]
+
+
+def keccak(message: bytes) -> bytes:
+    """Return the Keccak-256 hash (not SHA3-256) of ``message``, 32 bytes."""
+    return keccak256(message)
+
+
+def rlp_encode(item: RlpItem) -> bytes:
+    """Return the RLP encoding of bytes, a non-negative integer or a list of these.
+
+    Raises:
+        InvalidInput: a negative integer, a bool, text or another type.
+
+    Source: Ethereum yellow paper, appendix B; integers are big-endian without leading zeros, 0 is empty.
+    """
+    if isinstance(item, bytes):
+        if len(item) == 1 and item[0] < 0x80:
+            return item
+        return _rlp_length(len(item), 0x80) + item
+    if isinstance(item, bool | str | bytearray | memoryview):
+        raise InvalidInput("RLP takes bytes, integers and lists", field="item")
+    if isinstance(item, int):
+        if item < 0:
+            raise InvalidInput("RLP has no negative integers", field="item")
+        return rlp_encode(item.to_bytes((item.bit_length() + 7) // 8, "big"))
+    if isinstance(item, Sequence):
+        body = b"".join(rlp_encode(member) for member in item)
+        return _rlp_length(len(body), 0xC0) + body
+    raise InvalidInput("RLP takes bytes, integers and lists", field="item")
+
+
+def _rlp_length(length: int, offset: int) -> bytes:
+    if length < 56:
+        return bytes([offset + length])
+    size = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([offset + 55 + len(size)]) + size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eip1559:
+    """An unsigned transaction of type 2 with an empty access list."""
+
+    chain_id: int  #: > 0; binds the signature to one chain
+    nonce: int  #: 0 to ``NONCE_MAX``
+    max_priority_fee_per_gas: int  #: wei per gas, 0 to ``max_fee_per_gas``
+    max_fee_per_gas: int  #: wei per gas
+    gas_limit: int  #: gas, > 0
+    to: str  #: address called or paid
+    value: int  #: wei
+    data: bytes = b""  #: calldata
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside their ranges.
+
+        Raises:
+            InvalidInput: names the member that is out of range.
+        """
+        ranges = (
+            ("chain_id", self.chain_id, 1, UINT256_MAX),
+            ("nonce", self.nonce, 0, NONCE_MAX),
+            ("max_fee_per_gas", self.max_fee_per_gas, 0, UINT256_MAX),
+            ("max_priority_fee_per_gas", self.max_priority_fee_per_gas, 0, self.max_fee_per_gas),
+            ("gas_limit", self.gas_limit, 1, 2**64 - 1),
+            ("value", self.value, 0, UINT256_MAX),
+        )
+        for name, number, low, high in ranges:
+            if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
+                raise InvalidInput(f"{name} must be an integer from {low} to {high}", field=name)
+        parse_address(self.to, field="to")
+
+    def _fields(self) -> list[RlpItem]:
+        access_list: list[RlpItem] = []
+        return [
+            self.chain_id,
+            self.nonce,
+            self.max_priority_fee_per_gas,
+            self.max_fee_per_gas,
+            self.gas_limit,
+            bytes.fromhex(self.to[2:]),
+            self.value,
+            self.data,
+            access_list,
+        ]
+
+    def signing_hash(self) -> bytes:
+        """Return the 32 bytes to sign. Source: EIP-1559."""
+        return keccak(TRANSACTION_TYPE + rlp_encode(self._fields()))
+
+    def encode(self, signature: bytes) -> bytes:
+        """Return the signed transaction as sent to a node.
+
+        Args:
+            signature: 65 bytes: r, s, and the y parity (0 or 1).
+
+        Raises:
+            InvalidInput: another length, a parity that is not 0 or 1, r or s zero, or s in the upper half
+                (nodes refuse it: EIP-2).
+        """
+        if len(signature) != 65 or signature[64] > 1:
+            raise InvalidInput("a signature is 65 bytes that end in the parity 0 or 1", field="signature")
+        r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
+        if r == 0 or not 0 < s <= _HALF_ORDER:
+            raise InvalidInput("r and s must be positive and s in the lower half", field="signature")
+        return TRANSACTION_TYPE + rlp_encode([*self._fields(), signature[64], r, s])
+
+
+def tx_hash(raw: bytes) -> str:
+    """Return the hash of a signed transaction, as nodes name it."""
+    return "0x" + keccak(raw).hex()
+
+
+def address_of(public_key: bytes) -> str:
+    """Return the address of an uncompressed secp256k1 public key (65 bytes, first byte 4).
+
+    Raises:
+        InvalidInput: another length or prefix.
+    """
+    if len(public_key) != 65 or public_key[0] != 4:
+        raise InvalidInput("an uncompressed public key is 65 bytes that start with 04", field="public_key")
+    return "0x" + keccak(public_key[1:])[12:].hex()
+
+
+def _address_word(address: str, field: str) -> bytes:
+    return bytes.fromhex(parse_address(address, field=field)[2:]).rjust(WORD, b"\0")
+
+
+def erc20_transfer(recipient: str, amount: int) -> bytes:
+    """Return the calldata of ``transfer(recipient, amount)``.
+
+    Args:
+        recipient: address that is paid.
+        amount: base units of the token, 0 to 2**256 - 1.
+
+    Raises:
+        InvalidInput: a malformed address, or an amount out of range.
+    """
+    if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= UINT256_MAX:
+        raise InvalidInput("an amount is an integer from 0 to 2^256 - 1", field="amount")
+    return TRANSFER_SELECTOR + _address_word(recipient, "recipient") + amount.to_bytes(WORD, "big")
+
+
+def erc20_balance_of(owner: str) -> bytes:
+    """Return the calldata of ``balanceOf(owner)``.
+
+    Raises:
+        InvalidInput: a malformed address.
+    """
+    return BALANCE_OF_SELECTOR + _address_word(owner, "owner")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """One log of a receipt."""
+
+    address: str  #: the contract that wrote it, lower case
+    topics: tuple[bytes, ...]  #: 32 bytes each, at most four
+    data: bytes
+
+
+class TokenTransfer(NamedTuple):
+    """What an ERC-20 ``Transfer`` log says."""
+
+    contract: str
+    sender: str
+    recipient: str
+    amount: int  #: base units of the token
+
+
+def parse_transfer_log(log: Log) -> TokenTransfer | None:
+    """Return what an ERC-20 ``Transfer`` log says, or None for any other log.
+
+    The shape is exact: two indexed addresses with clean upper bytes and one word of data. ERC-721 logs
+    (amount indexed) and tokens that index nothing give None, so they never count as a payment.
+    """
+    if len(log.topics) != 3 or log.topics[0] != TRANSFER_TOPIC or len(log.data) != WORD:
+        return None
+    sender, recipient = log.topics[1], log.topics[2]
+    if any(len(word) != WORD or any(word[:12]) for word in (sender, recipient)):
+        return None
+    amount = int.from_bytes(log.data, "big")
+    return TokenTransfer(log.address, "0x" + sender[12:].hex(), "0x" + recipient[12:].hex(), amount)

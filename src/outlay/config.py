@@ -1,0 +1,355 @@
+"""One frozen configuration, read from ``outlay.toml``. Unknown keys are errors: a typo must not loosen anything.
+
+Each setting carries its own documentation; ``docs/reference/configuration.md`` is generated from it.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from outlay.core.address import parse_address
+from outlay.core.asset import Asset
+from outlay.core.errors import InvalidInput
+from outlay.core.money import parse_amount, parse_decimal
+
+TAGS = ("finalized", "safe")
+
+
+def _setting(doc: str, default: Any = dataclasses.MISSING) -> Any:
+    if default is dataclasses.MISSING:
+        return field(metadata={"doc": doc})
+    if isinstance(default, (dict, list)):
+        return field(default_factory=lambda: default, metadata={"doc": doc})
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Where the API listens and what it is called from outside."""
+
+    host: str = _setting("address to listen on", "127.0.0.1")
+    port: int = _setting("TCP port to listen on", 8000)
+    public_url: str = _setting("how clients reach it; must match what they sign for", "http://localhost:8000")
+    rp_id: str = _setting("host name passkeys belong to; from public_url unless given", "")
+    allowed_origins: tuple[str, ...] = _setting("origins assertions may name; from public_url unless given", ())
+
+    @property
+    def relying_party(self) -> str:
+        """The host name passkeys belong to."""
+        return self.rp_id or (urlsplit(self.public_url).hostname or "")
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins an assertion may name."""
+        parts = urlsplit(self.public_url)
+        return self.allowed_origins or (f"{parts.scheme}://{parts.netloc}",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finality:
+    """When a block counts as final on a network: exactly one of the two."""
+
+    blocks: int | None = _setting("this many blocks, the transaction's own included", None)
+    tag: str | None = _setting('the node\'s own tag, "finalized" or "safe"', None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Native:
+    """The coin a network charges its fees in."""
+
+    symbol: str = _setting("e.g. ETH")
+    decimals: int = _setting("decimal places", 18)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """One chain. The table's name is a Dfns network name; it may point at any chain."""
+
+    name: str = ""
+    chain_id: int = _setting("EIP-155 chain id; checked against every endpoint")
+    rpc_urls: tuple[str, ...] = _setting("JSON-RPC endpoints; sends go to all")
+    finality: Finality = _setting('when a block is final, e.g. { blocks = 12 } or { tag = "finalized" }')
+    native: Native = _setting("the native coin")
+    fee_cap: int = _setting("most native base units one payout may cost in fees")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """One token that may be paid. A token that is not listed cannot be paid."""
+
+    network: str = _setting("name of a [networks] table")
+    kind: str = _setting('"Erc20"', "Erc20")
+    contract: str = _setting("contract address")
+    symbol: str = _setting("symbol, also the key into [prices.static]")
+    decimals: int = _setting("decimal places; a wrong number pays a wrong amount")
+    fee_cap: int | None = _setting("overrides the network's fee_cap", None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """What happens when no policy matches."""
+
+    default: str = _setting('"allow" or "block"', "allow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhooks:
+    """How events are delivered."""
+
+    allow_private_addresses: bool = _setting("deliver to private and loopback addresses", False)
+    retry_schedule_s: tuple[int, ...] = _setting("seconds from the first attempt to each retry", (60, 720, 7200, 86400))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """Rules of the HTTP API."""
+
+    require_external_id: bool = _setting("refuse transfers without externalId", True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerSettings:
+    """Where the signer finds what unlocks its keys."""
+
+    passphrase_file: str = _setting("file with the passphrase, mode 0600, outside the data directory", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """How payouts are put on the chain."""
+
+    ready_timeout_s: int = _setting("seconds an allowed payout may wait before it expires", 86400)
+    in_flight_max: int = _setting("unconfirmed transactions a wallet may have at once", 16)
+    poll_s: float = _setting("seconds between looks at the chain", 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration."""
+
+    server: Server = field(default_factory=Server)
+    networks: Mapping[str, Network] = field(default_factory=dict)
+    assets: tuple[Token, ...] = ()
+    policies: Policies = field(default_factory=Policies)
+    prices: Mapping[str, Decimal] = field(default_factory=dict)
+    webhooks: Webhooks = field(default_factory=Webhooks)
+    api: Api = field(default_factory=Api)
+    signer: SignerSettings = field(default_factory=SignerSettings)
+    sending: Sending = field(default_factory=Sending)
+
+    def network(self, name: str) -> Network | None:
+        """Return the network called ``name``, or None."""
+        return self.networks.get(name)
+
+    def find_asset(self, network: str, key: str) -> Asset | None:
+        """Return the asset ``key`` (``native`` or a contract in lower case) of ``network``, or None."""
+        for asset in self.assets_of(network):
+            if asset.key == key:
+                return asset
+        return None
+
+    def assets_of(self, network: str) -> tuple[Asset, ...]:
+        """Return the native coin and the listed tokens of ``network``."""
+        chain = self.networks.get(network)
+        if chain is None:
+            return ()
+        coin = Asset(
+            network=network,
+            kind="Native",
+            contract=None,
+            symbol=chain.native.symbol,
+            decimals=chain.native.decimals,
+        )
+        tokens = (
+            Asset(network=network, kind=t.kind, contract=t.contract, symbol=t.symbol, decimals=t.decimals)
+            for t in self.assets
+            if t.network == network
+        )
+        return (coin, *tokens)
+
+    def fee_cap(self, network: str, key: str) -> int:
+        """Return the most one payout of asset ``key`` may cost in fees, native base units."""
+        for token in self.assets:
+            if token.network == network and token.contract == key and token.fee_cap is not None:
+                return token.fee_cap
+        return self.networks[network].fee_cap
+
+    def money_settings(self) -> dict[str, Any]:
+        """Return what decides about money, as the JSON object whose digest the organization signs."""
+        return {
+            "default": self.policies.default,
+            "prices": {symbol: str(price) for symbol, price in self.prices.items()},
+            "networks": {
+                name: {
+                    "chainId": n.chain_id,
+                    "finality": {"blocks": n.finality.blocks, "tag": n.finality.tag},
+                    "native": {"symbol": n.native.symbol, "decimals": n.native.decimals},
+                    "feeCap": str(n.fee_cap),
+                }
+                for name, n in self.networks.items()
+            },
+            "assets": [
+                {
+                    "network": t.network,
+                    "kind": t.kind,
+                    "contract": t.contract,
+                    "symbol": t.symbol,
+                    "decimals": t.decimals,
+                    "feeCap": None if t.fee_cap is None else str(t.fee_cap),
+                }
+                for t in sorted(self.assets, key=lambda t: (t.network, t.contract))
+            ],
+        }
+
+
+def load(path: Path) -> Config:
+    """Read the configuration file at ``path``.
+
+    Raises:
+        InvalidInput: unreadable, unknown key, missing key, or a value of the wrong kind; ``field`` names it.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise InvalidInput(f"cannot read the configuration: {error.strerror}", field=str(path)) from error
+    return parse(text)
+
+
+def parse(text: str) -> Config:
+    """Read a configuration from TOML text. See ``load``."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"not valid TOML: {error}", field="configuration") from error
+    known = {"server", "networks", "assets", "policies", "prices", "webhooks", "api", "signer", "sending"}
+    _refuse_unknown(document, known, "")
+    networks = {
+        name: dataclasses.replace(_network(_table(entry, f"networks.{name}"), name), name=name)
+        for name, entry in _table(document.get("networks", {}), "networks").items()
+    }
+    config = Config(
+        server=_section(Server, document.get("server", {}), "server"),
+        networks=networks,
+        assets=tuple(_token(e, f"assets[{i}]") for i, e in enumerate(_list(document.get("assets", []), "assets"))),
+        policies=_section(Policies, document.get("policies", {}), "policies"),
+        prices=_prices(_table(document.get("prices", {}), "prices")),
+        webhooks=_section(Webhooks, document.get("webhooks", {}), "webhooks"),
+        api=_section(Api, document.get("api", {}), "api"),
+        signer=_section(SignerSettings, document.get("signer", {}), "signer"),
+        sending=_section(Sending, document.get("sending", {}), "sending"),
+    )
+    _check(config)
+    return config
+
+
+def _check(config: Config) -> None:
+    if config.policies.default not in ("allow", "block"):
+        raise InvalidInput('must be "allow" or "block"', field="policies.default")
+    if not 1 <= config.sending.in_flight_max <= 1000:
+        raise InvalidInput("must be 1 to 1000", field="sending.in_flight_max")
+    if config.sending.ready_timeout_s < 1 or config.sending.poll_s <= 0:
+        raise InvalidInput("must be greater than 0", field="sending")
+    seen = set()
+    for index, token in enumerate(config.assets):
+        if token.network not in config.networks:
+            raise InvalidInput("names no [networks] table", field=f"assets[{index}].network")
+        if (token.network, token.contract) in seen:
+            raise InvalidInput("is listed twice", field=f"assets[{index}].contract")
+        seen.add((token.network, token.contract))
+
+
+def _network(entry: Mapping[str, Any], name: str) -> Network:
+    path = f"networks.{name}"
+    values = dict(entry)
+    finality = _section(Finality, values.pop("finality", None), f"{path}.finality")
+    if (finality.blocks is None) == (finality.tag is None):
+        raise InvalidInput("give either blocks or tag", field=f"{path}.finality")
+    if finality.blocks is not None and finality.blocks < 1:
+        raise InvalidInput("is at least 1: the block the transaction is in", field=f"{path}.finality.blocks")
+    if finality.tag is not None and finality.tag not in TAGS:
+        raise InvalidInput('must be "finalized" or "safe"', field=f"{path}.finality.tag")
+    native = _section(Native, values.pop("native", None), f"{path}.native")
+    if not 0 <= native.decimals <= 77:
+        raise InvalidInput("must be 0 to 77", field=f"{path}.native.decimals")
+    values["fee_cap"] = parse_amount(values.get("fee_cap"), field=f"{path}.fee_cap")
+    if "name" in values:
+        raise InvalidInput("unknown setting", field=f"{path}.name")
+    network: Network = _section(Network, {**values, "finality": finality, "native": native}, path)
+    if network.chain_id < 1 or not network.rpc_urls:
+        raise InvalidInput("needs a chain_id of at least 1 and one rpc_urls entry", field=path)
+    return network
+
+
+def _token(entry: Any, path: str) -> Token:
+    values = dict(_table(entry, path))
+    if "fee_cap" in values:
+        values["fee_cap"] = parse_amount(values["fee_cap"], field=f"{path}.fee_cap")
+    if values.get("kind", "Erc20") != "Erc20":
+        raise InvalidInput('must be "Erc20"', field=f"{path}.kind")
+    token: Token = _section(Token, values, path)
+    if not 0 <= token.decimals <= 77:
+        raise InvalidInput("must be 0 to 77", field=f"{path}.decimals")
+    return dataclasses.replace(token, contract=parse_address(token.contract, field=f"{path}.contract"))
+
+
+def _prices(entry: Mapping[str, Any]) -> dict[str, Decimal]:
+    _refuse_unknown(entry, {"static"}, "prices.")
+    prices = {}
+    for symbol, text in _table(entry.get("static", {}), "prices.static").items():
+        if not isinstance(text, str):
+            raise InvalidInput('write the price as text, e.g. "3000"', field=f"prices.static.{symbol}")
+        prices[symbol] = parse_decimal(text, field=f"prices.static.{symbol}")
+    return prices
+
+
+def _table(value: Any, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidInput("must be a table", field=path)
+    return value
+
+
+def _list(value: Any, path: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InvalidInput("must be a list of tables", field=path)
+    return value
+
+
+def _refuse_unknown(entry: Mapping[str, Any], known: set[str], prefix: str) -> None:
+    for key in entry:
+        if key not in known:
+            raise InvalidInput(f"unknown setting; known are {', '.join(sorted(known))}", field=f"{prefix}{key}")
+
+
+def _section(kind: type[Any], entry: Any, path: str) -> Any:
+    """Build the dataclass ``kind`` from a table: every key known, every value of the declared type."""
+    if entry is None:
+        raise InvalidInput("is missing", field=path)
+    values = _table(entry, path)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    _refuse_unknown(values, set(fields), f"{path}.")
+    result = {}
+    for name, spec in fields.items():
+        if name in values:
+            result[name] = _value(values[name], str(spec.type), f"{path}.{name}")
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise InvalidInput("is missing", field=f"{path}.{name}")
+    return kind(**result)
+
+
+def _value(value: Any, declared: str, path: str) -> Any:
+    if "tuple" in declared:
+        item = int if "int" in declared else str
+        if not isinstance(value, list) or not all(type(v) is item for v in value):
+            raise InvalidInput(f"must be a list of {item.__name__}", field=path)
+        return tuple(value)
+    for name, kinds in (("float", (int, float)), ("bool", (bool,)), ("int", (int,)), ("str", (str,))):
+        if f"'{name}'" in declared or declared.startswith(name):
+            if type(value) not in kinds:
+                raise InvalidInput(f"must be of type {name}", field=path)
+            return value
+    return value  # a section that was parsed already

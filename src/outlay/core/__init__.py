@@ -1,0 +1,1 @@
+"""What Outlay knows about money: pure and synchronous, no I/O, no clock, no randomness."""

@@ -1,0 +1,150 @@
+"""Events: what Outlay tells programs, the envelope it travels in, and when a lost one is sent again.
+
+Receivers check a signature over the raw bytes, over ``json.dumps`` of what they parsed, or over
+``JSON.stringify`` of it. So a body is compact ASCII JSON, and ``plain`` keeps out numbers that Python and
+JavaScript print differently. (Text outside ASCII is escaped: only the first two agree on it.)
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from outlay.core.errors import InvalidInput, InvariantBroken
+from outlay.core.seams import SECOND, Instant
+
+EVENT_KINDS: Mapping[str, str] = {
+    "policy.triggered": "A policy's rule matched an activity; one event for each policy that did.",
+    "policy.approval.pending": "An activity waits for people to approve or deny it.",
+    "policy.approval.resolved": "An approval ended: approved, denied or expired.",
+    "wallet.created": "A wallet was created.",
+    "wallet.tags.modified": "The tags of a wallet changed.",
+    "wallet.transfer.requested": "A transfer was recorded.",
+    "wallet.transfer.broadcasted": "A transfer's transaction was sent to the network.",
+    "wallet.transfer.confirmed": "A transfer is paid: final, with exactly the effect that was asked for.",
+    "wallet.transfer.failed": "A transfer ended without paying, after it was allowed.",
+    "wallet.transfer.rejected": "A transfer was refused by a policy or a person.",
+    "wallet.blockchainevent.detected": "Coins entered a wallet, or left it, at a final height.",
+}
+"""Every kind we emit and offer for subscription, with one line for the documentation."""
+
+EVERY_KIND = "*"
+"""Subscribes to all kinds, also to those of later versions."""
+
+PING_KIND = "webhook.ping"
+"""The kind of the made-up event a ping sends; it cannot be subscribed to and is not stored."""
+
+NO_ANSWER = "0"
+"""The status of an attempt that got no HTTP answer."""
+
+RETRY_SCHEDULE_S: Sequence[int] = (60, 720, 7200, 86400)
+"""When a failed delivery is tried again, in seconds from its first attempt."""
+
+_EXACT = 2**53 - 1
+
+
+def check_subscription(kinds: Iterable[object], *, field: str = "events") -> list[str]:
+    """Return ``kinds`` without repetitions, in the order given.
+
+    Raises:
+        InvalidInput: nothing is named, or something that is never sent.
+    """
+    chosen: list[str] = []
+    for kind in kinds:
+        if not isinstance(kind, str) or (kind != EVERY_KIND and kind not in EVENT_KINDS):
+            offered = ", ".join((EVERY_KIND, *EVENT_KINDS))
+            raise InvalidInput(f"no event {str(kind)[:64]!r} is ever sent: choose from {offered}", field=field)
+        if kind not in chosen:
+            chosen.append(kind)
+    if not chosen:
+        raise InvalidInput('name at least one event kind, or "*" for all', field=field)
+    return chosen
+
+
+def iso(instant: Instant) -> str:
+    """Return ``instant`` as the contract writes dates: ISO 8601, UTC, milliseconds (rounded down), ``Z``."""
+    seconds, micros = divmod(instant, SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros // 1000:03d}Z"
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as JSON that reads the same to every receiver: 1.0 becomes 1, tuples become lists.
+
+    Raises:
+        InvariantBroken: a value that is not JSON, a key that is not text, or an integer that JavaScript would
+            round (send amounts as strings of digits).
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        if abs(value) > _EXACT:
+            raise InvariantBroken("an integer in an event is beyond 2^53 - 1: receivers would round it")
+        return value
+    if isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise InvariantBroken("a number in an event is not finite")
+        return int(value) if value.is_integer() and abs(value) <= _EXACT else float(value)
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise InvariantBroken("a key in an event is not text")
+        return {key: plain(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(member) for member in value]
+    raise InvariantBroken(f"a {type(value).__name__} in an event is not JSON")
+
+
+def envelope(
+    *,
+    delivery_id: str,
+    kind: str,
+    raised_at: Instant,
+    data: Mapping[str, Any],
+    sent_at: Instant,
+    attempt: int,
+    retry_of: str | None = None,
+) -> dict[str, Any]:
+    """Return the body of one attempt.
+
+    Args:
+        delivery_id: ``whe-…``, new for each attempt.
+        kind: one of ``EVENT_KINDS``, or ``PING_KIND``.
+        raised_at: when the event happened.
+        data: its snapshot, the same in every attempt.
+        sent_at: when this attempt is sent; the body carries whole seconds.
+        attempt: 1 for the first.
+        retry_of: the attempt before this one; present from the second on.
+    """
+    body: dict[str, Any] = {
+        "id": delivery_id,
+        "kind": kind,
+        "date": iso(raised_at),
+        "data": data,
+        "timestampSent": sent_at // SECOND,
+        "deliveryAttempt": attempt,
+    }
+    if retry_of is not None:
+        body["retryOf"] = retry_of
+    return body
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """Return ``body`` as the compact ASCII JSON that is signed and sent."""
+    return json.dumps(plain(body), separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def retry_at(schedule_s: Sequence[int], *, attempt: int, first: Instant, sent: Instant) -> Instant | None:
+    """Return when to try again after ``attempt`` failed, or None when it was the last.
+
+    Offsets count from the first attempt. One that has already passed (the endpoint was disabled, or we were
+    down) is not made up for in a burst: it comes the first offset after this attempt.
+
+    Args:
+        schedule_s: offsets in seconds, ascending.
+        attempt: the attempt that failed, 1 for the first.
+        first: when the first attempt was sent.
+        sent: when this attempt was sent.
+    """
+    if attempt > len(schedule_s):
+        return None
+    planned = first + schedule_s[attempt - 1] * SECOND
+    return planned if planned > sent else sent + schedule_s[0] * SECOND

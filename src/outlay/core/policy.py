@@ -1,0 +1,341 @@
+"""Policies: what a payout must pass before it may leave.
+
+Every active policy whose filters match is evaluated, always all of them, in any order. A triggered ``Block`` blocks;
+otherwise every group of every triggered ``RequestApproval`` has to agree; ``NoAction`` only reports. No rule allows
+anything, so adding a policy never lets a payout through. What cannot be judged triggers.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from outlay.core.money import format_value
+from outlay.core.seams import Instant
+from outlay.core.velocity import Scope, Window
+
+ACTIVITY_KIND = "Wallets:Sign"
+CURRENCY = "USD"
+
+
+@dataclass(frozen=True, slots=True)
+class AlwaysTrigger:
+    """Triggers for every payout the filters match."""
+
+    kind = "AlwaysTrigger"
+
+
+@dataclass(frozen=True, slots=True)
+class AmountLimit:
+    """Triggers when one payout is worth more than the limit."""
+
+    limit: int  #: 10**-8 USD, 0 or more
+    kind = "TransactionAmountLimit"
+
+
+@dataclass(frozen=True, slots=True)
+class AmountVelocity:
+    """Triggers when the payouts of a stretch of time, this one included, are worth more than the limit."""
+
+    limit: int  #: 10**-8 USD, 0 or more
+    timeframe: int  #: minutes, 1 to 43,200
+    scope: Scope = Scope.WALLET
+    kind = "TransactionAmountVelocity"
+
+
+@dataclass(frozen=True, slots=True)
+class CountVelocity:
+    """Triggers when a stretch of time holds more payouts than the limit, this one included."""
+
+    limit: int  #: payouts, 0 or more
+    timeframe: int  #: minutes, 1 to 43,200
+    scope: Scope = Scope.WALLET
+    kind = "TransactionCountVelocity"
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientWhitelist:
+    """Triggers when the recipient is not listed."""
+
+    listed: tuple[str, ...]  #: as they were written, for the answer
+    addresses: frozenset[str]  #: in canonical form, for the comparison
+    kind = "TransactionRecipientWhitelist"
+
+
+Rule = AlwaysTrigger | AmountLimit | AmountVelocity | CountVelocity | RecipientWhitelist
+Velocity = AmountVelocity | CountVelocity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """People of whom a number must agree."""
+
+    name: str | None
+    quorum: int  #: 1 or more
+    approvers: tuple[str, ...] | None  #: user ids; None: any person of the organization; (): nobody yet
+    initiator_can_approve: bool = False
+    service_accounts_can_approve: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """Return the group as it stands in a policy's ``approvalGroups``."""
+        approvers = {} if self.approvers is None else {"userId": {"in": list(self.approvers)}}
+        return {
+            **({} if self.name is None else {"name": self.name}),
+            "quorum": self.quorum,
+            "approvers": approvers,
+            "initiatorCanApprove": self.initiator_can_approve,
+            "serviceAccountsCanApprove": self.service_accounts_can_approve,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Refuses the payout."""
+
+    kind = "Block"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestApproval:
+    """Holds the payout until every group agrees."""
+
+    auto_reject_timeout: int | None  #: minutes, 1 or more; None: waits for ever
+    groups: tuple[Group, ...]  #: at least one
+    kind = "RequestApproval"
+
+
+@dataclass(frozen=True, slots=True)
+class NoAction:
+    """Reports and changes nothing."""
+
+    kind = "NoAction"
+
+
+Action = Block | RequestApproval | NoAction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which wallets a policy is about. Everything given must hold; nothing given matches every wallet."""
+
+    wallet_ids: tuple[str, ...] | None = None  #: one of these
+    tags_any: tuple[str, ...] | None = None  #: at least one of these tags
+    tags_all: tuple[str, ...] | None = None  #: every one of these tags
+
+    def match(self, wallet_id: str, tags: Collection[str]) -> bool:
+        """Tell whether a wallet with ``tags`` passes."""
+        return (
+            (self.wallet_ids is None or wallet_id in self.wallet_ids)
+            and (self.tags_any is None or any(tag in tags for tag in self.tags_any))
+            and (self.tags_all is None or all(tag in tags for tag in self.tags_all))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One version of one policy. ``id`` is the lineage: it stays over every edit; ``version`` does not."""
+
+    id: str
+    version: int
+    name: str
+    rule: Rule
+    action: Action
+    filters: Filters
+    activity_kind: str = ACTIVITY_KIND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known about the payout that is judged."""
+
+    value: int | None  #: 10**-8 USD, fixed when it was requested; None: no fresh price
+    recipient: str | None  #: canonical address; None: it could not be read
+    price: str | None = None  #: USD for one whole unit, decimal text
+    price_source: str | None = None
+    price_at: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One policy's answer about one payout, with all it was computed from."""
+
+    policy_id: str
+    version: int
+    action: str  #: Block, RequestApproval or NoAction
+    triggered: bool
+    reason: str | None  #: for people; None when not triggered
+    context: dict[str, str | int | None]
+    """What was looked at: rule, threshold, value, sum, count, unknown, timeframe, scope, recipient, price.
+    ``sum`` and ``count`` are those of the window without this payout. Values are decimal text in USD."""
+
+
+Kind = Literal["allow", "hold", "block"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What all policies together say."""
+
+    kind: Kind
+    reasons: tuple[str, ...]  #: of the policies that decided it, ordered by policy id; empty for allow
+    holding: tuple[str, ...] = ()  #: ids of the policies whose groups must agree; only for hold
+
+
+def matches(policy: Policy, wallet_id: str, tags: Collection[str]) -> bool:
+    """Tell whether ``policy`` is about payouts of this wallet."""
+    return policy.activity_kind == ACTIVITY_KIND and policy.filters.match(wallet_id, tags)
+
+
+def counts(policy: Policy, wallet_id: str, tags: Collection[str]) -> bool:
+    """Tell whether a payout of this wallet is an entry of one of the policy's counters.
+
+    With scope ``organization`` every wallet's payouts are, also of those the policy does not judge.
+    """
+    if not isinstance(policy.rule, Velocity):
+        return False
+    return policy.rule.scope is Scope.ORGANIZATION or matches(policy, wallet_id, tags)
+
+
+def evaluate(policy: Policy, facts: Facts, window: Window | None = None) -> Evaluation:
+    """Return what ``policy``, which must match the payout, says about it.
+
+    Being equal to a limit does not trigger. An unknown value, an unknown value within the window, an unreadable
+    recipient and a velocity rule without its ``window`` all trigger.
+
+    Args:
+        policy: the policy.
+        facts: the payout.
+        window: for velocity rules, what counts beside this payout.
+    """
+    context: dict[str, str | int | None] = {"rule": policy.rule.kind}
+    match policy.rule:
+        case AlwaysTrigger():
+            reason: str | None = "Every payout needs this policy's action."
+        case AmountLimit():
+            reason = _judge_amount(policy.rule, facts, context)
+        case AmountVelocity():
+            reason = _judge_sum(policy.rule, facts, window, context)
+        case CountVelocity():
+            reason = _judge_count(policy.rule, window, context)
+        case RecipientWhitelist():
+            reason = _judge_recipient(policy.rule, facts, context)
+    return Evaluation(
+        policy_id=policy.id,
+        version=policy.version,
+        action=policy.action.kind,
+        triggered=reason is not None,
+        reason=reason,
+        context=context,
+    )
+
+
+def _money(value: int | None) -> str | None:
+    return None if value is None else format_value(value)
+
+
+def _price(facts: Facts) -> dict[str, str | int | None]:
+    return {
+        "currency": CURRENCY,
+        "value": _money(facts.value),
+        "price": facts.price,
+        "priceSource": facts.price_source,
+        "priceAt": facts.price_at,
+    }
+
+
+def _judge_amount(rule: AmountLimit, facts: Facts, context: dict[str, str | int | None]) -> str | None:
+    context.update(_price(facts), threshold=_money(rule.limit))
+    if facts.value is None:
+        return "What the transfer is worth is not known: there is no fresh price."
+    if facts.value > rule.limit:
+        return (
+            f"The transfer is worth {CURRENCY} {format_value(facts.value)},"
+            f" more than the limit of {CURRENCY} {format_value(rule.limit)}."
+        )
+    return None
+
+
+def _judge_sum(
+    rule: AmountVelocity, facts: Facts, window: Window | None, context: dict[str, str | int | None]
+) -> str | None:
+    context.update(_price(facts), threshold=_money(rule.limit), timeframe=rule.timeframe, scope=rule.scope.value)
+    if window is None:
+        return "What has left before could not be read."
+    context.update(sum=format_value(window.value), count=window.count, unknown=window.unknown)
+    if facts.value is None:
+        return "What the transfer is worth is not known: there is no fresh price."
+    if window.unknown:
+        return f"What has left within {rule.timeframe} minutes is not known: {window.unknown} payouts have no value."
+    total = window.value + facts.value
+    if total > rule.limit:
+        return (
+            f"With this transfer {CURRENCY} {format_value(total)} would leave within {rule.timeframe} minutes,"
+            f" more than the limit of {CURRENCY} {format_value(rule.limit)}."
+        )
+    return None
+
+
+def _judge_count(rule: CountVelocity, window: Window | None, context: dict[str, str | int | None]) -> str | None:
+    context.update(threshold=rule.limit, timeframe=rule.timeframe, scope=rule.scope.value)
+    if window is None:
+        return "What has left before could not be read."
+    context.update(count=window.count)
+    if window.count + 1 > rule.limit:
+        return (
+            f"With this transfer {window.count + 1} payouts would leave within {rule.timeframe} minutes,"
+            f" more than the limit of {rule.limit}."
+        )
+    return None
+
+
+def _judge_recipient(rule: RecipientWhitelist, facts: Facts, context: dict[str, str | int | None]) -> str | None:
+    context.update(recipient=facts.recipient, listed=len(rule.addresses))
+    if facts.recipient is None:
+        return "The recipient could not be read."
+    if facts.recipient not in rule.addresses:
+        return f"The recipient {facts.recipient} is not on the list of known addresses."
+    return None
+
+
+def verdict(evaluations: Iterable[Evaluation], *, default: str) -> Verdict:
+    """Return what the evaluations of all matching policies say together; their order does not matter.
+
+    Args:
+        evaluations: one of each active policy that matches; empty when none does.
+        default: ``allow`` or ``block``: the configured answer when no policy matches. Anything else blocks.
+    """
+    answers = sorted(evaluations, key=lambda each: each.policy_id)
+    if not answers:
+        if default == "allow":
+            return Verdict(kind="allow", reasons=())
+        return Verdict(kind="block", reasons=("No policy covers this wallet, and the default is to block.",))
+    triggered = [each for each in answers if each.triggered and each.action != NoAction.kind]
+    holding = [each for each in triggered if each.action == RequestApproval.kind]
+    # Whatever is neither a hold nor a report blocks: an action this version does not know must not let money out.
+    blocking = [each for each in triggered if each.action != RequestApproval.kind]
+    if blocking:
+        return Verdict(kind="block", reasons=tuple(each.reason or "" for each in blocking))
+    if holding:
+        return Verdict(
+            kind="hold",
+            reasons=tuple(each.reason or "" for each in holding),
+            holding=tuple(each.policy_id for each in holding),
+        )
+    return Verdict(kind="allow", reasons=())
+
+
+def required_groups(policies: Iterable[Policy]) -> tuple[dict[str, Any], ...]:
+    """Return every group that must agree, of the triggered policies, each with its ``policyId``.
+
+    The order is fixed (policy id, then place within the policy) and approvers are sorted, so that the same policies
+    always give the same documents, whose digest decisions sign.
+    """
+    documents = []
+    for policy in sorted(policies, key=lambda each: each.id):
+        if not isinstance(policy.action, RequestApproval):
+            continue
+        for group in policy.action.groups:
+            document = {"policyId": policy.id, **group.document()}
+            if group.approvers is not None:
+                document["approvers"] = {"userId": {"in": sorted(group.approvers)}}
+            documents.append(document)
+    return tuple(documents)

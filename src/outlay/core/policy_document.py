@@ -1,0 +1,364 @@
+"""Policies as JSON: reading what a request describes, writing what we keep and what we answer, the presets."""
+
+from collections.abc import Callable
+from typing import Any
+
+from outlay.core.address import parse_address
+from outlay.core.errors import InvalidInput
+from outlay.core.money import format_value, limit_value
+from outlay.core.policy import (
+    ACTIVITY_KIND,
+    CURRENCY,
+    Action,
+    AlwaysTrigger,
+    AmountLimit,
+    AmountVelocity,
+    Block,
+    CountVelocity,
+    Filters,
+    Group,
+    NoAction,
+    Policy,
+    RecipientWhitelist,
+    RequestApproval,
+    Rule,
+    Velocity,
+)
+from outlay.core.velocity import TIMEFRAME_MAX, Scope
+
+LIMIT_DIGITS = 15
+"""Significant decimal digits a limit may have: so many always survive an IEEE double."""
+
+TIMEOUT_MAX = 5_256_000
+"""The longest ``autoRejectTimeout`` in minutes: ten years."""
+
+ADDRESSES_MAX = 1000
+"""Addresses one whitelist may hold; a request body has no room for many more."""
+
+
+def parse_policy(document: object, *, id: str, version: int, allow_empty: bool = False) -> Policy:
+    """Return the policy a request body describes.
+
+    Args:
+        document: ``name``, ``activityKind``, ``rule``, ``action`` and, where wanted, ``filters``, as parsed JSON.
+            A number may carry the literal it was read from as ``.text``. A ``status`` is ignored.
+        id: the lineage.
+        version: 1 for a new policy, one more for each edit.
+        allow_empty: accept a group without approvers; only presets have such groups, and nobody satisfies them.
+
+    Raises:
+        InvalidInput: names the field, for example ``rule.configuration.limit``, and says what to do.
+
+    Source: reference/dfns-api.md 7.
+    """
+    fields = _members(document, "", {"name", "activityKind", "rule", "action", "filters", "status"})
+    kind = _text(fields.get("activityKind"), "activityKind", 64)
+    if kind != ACTIVITY_KIND:
+        raise InvalidInput(f"only {ACTIVITY_KIND} is offered", field="activityKind")
+    return Policy(
+        id=id,
+        version=version,
+        name=_text(fields.get("name"), "name", 200),
+        rule=_rule(fields.get("rule")),
+        action=_action(fields.get("action"), allow_empty=allow_empty),
+        filters=_filters(fields.get("filters")),
+    )
+
+
+def read_policy(document: dict[str, Any], *, id: str, version: int) -> Policy:
+    """Return the policy that ``stored_document`` wrote."""
+    rule = document["rule"]
+    limit = rule.get("configuration", {}).get("limit")
+    if isinstance(limit, str):
+        rule = {**rule, "configuration": {**rule["configuration"], "limit": _Literal(limit)}}
+    return parse_policy({**document, "rule": rule}, id=id, version=version, allow_empty=True)
+
+
+def stored_document(policy: Policy) -> dict[str, Any]:
+    """Return the policy as we keep it: the contract's form, but a limit in dollars is its decimal text."""
+    return _document(policy, limit=format_value)
+
+
+def wire_document(policy: Policy) -> dict[str, Any]:
+    """Return the policy as the contract answers it: limits are numbers, a default scope is left out.
+
+    A limit has at most 15 significant digits, so the number is exactly the one that was sent.
+    """
+    return _document(policy, limit=_number)
+
+
+class _Literal(float):
+    """A number with the literal it was written as."""
+
+    text: str
+
+    def __new__(cls, text: str) -> "_Literal":
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+def _number(value: int) -> int | float:
+    text = format_value(value)
+    return float(text) if "." in text else int(text)
+
+
+def _document(policy: Policy, *, limit: Callable[[int], str | int | float]) -> dict[str, Any]:
+    action: dict[str, Any] = {"kind": policy.action.kind}
+    if isinstance(policy.action, RequestApproval):
+        action["autoRejectTimeout"] = policy.action.auto_reject_timeout
+        action["approvalGroups"] = [group.document() for group in policy.action.groups]
+    tags = {
+        **({} if policy.filters.tags_any is None else {"hasAny": list(policy.filters.tags_any)}),
+        **({} if policy.filters.tags_all is None else {"hasAll": list(policy.filters.tags_all)}),
+    }
+    wallets = policy.filters.wallet_ids
+    filters: dict[str, Any] = {
+        **({} if wallets is None else {"walletId": {"in": list(wallets)}}),
+        **({"walletTags": tags} if tags else {}),
+    }
+    return {
+        "name": policy.name,
+        "activityKind": policy.activity_kind,
+        "rule": {"kind": policy.rule.kind, "configuration": _configuration(policy.rule, limit)},
+        "action": action,
+        **({"filters": filters} if filters else {}),
+    }
+
+
+def _configuration(rule: Rule, limit: Callable[[int], str | int | float]) -> dict[str, Any]:
+    if isinstance(rule, RecipientWhitelist):
+        return {"addresses": list(rule.listed)}
+    if isinstance(rule, AlwaysTrigger):
+        return {}
+    answer: dict[str, Any] = {"limit": rule.limit if isinstance(rule, CountVelocity) else limit(rule.limit)}
+    if not isinstance(rule, CountVelocity):
+        answer["currency"] = CURRENCY
+    if isinstance(rule, Velocity):
+        answer["timeframe"] = rule.timeframe
+        if rule.scope is not Scope.WALLET:
+            answer["scope"] = rule.scope.value
+    return answer
+
+
+def _members(value: object, field: str, allowed: set[str]) -> dict[str, Any]:
+    """Return ``value`` if it is an object whose members are all ``allowed``."""
+    if not isinstance(value, dict):
+        raise InvalidInput("must be a JSON object", field=field or "body")
+    for name in value:
+        if name not in allowed:
+            offered = ", ".join(sorted(allowed)) or "no members"
+            raise InvalidInput(f"is not known here: use {offered}", field=f"{field}.{name}" if field else str(name))
+    return value
+
+
+def _text(value: object, field: str, length_max: int) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > length_max:
+        raise InvalidInput(f"must be a text of 1 to {length_max} characters", field=field)
+    return value
+
+
+def _whole(value: object, field: str, *, least: int, most: int) -> int:
+    """Return ``value`` if it is an integer; booleans are not."""
+    if type(value) is not int or not least <= value <= most:
+        raise InvalidInput(f"must be a whole number from {least} to {most}", field=field)
+    return value
+
+
+def _flag(value: object, field: str) -> bool:
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise InvalidInput("must be true or false", field=field)
+    return value
+
+
+def _list(value: object, field: str, *, least: int, most: int) -> list[Any]:
+    if not isinstance(value, list) or not least <= len(value) <= most:
+        raise InvalidInput(f"must be a list of {least} to {most} entries", field=field)
+    return value
+
+
+def _unique(value: object, field: str, *, least: int, most: int, length_max: int = 64) -> tuple[str, ...]:
+    """Return ``value`` if it is a list of different texts."""
+    found: list[str] = []
+    for place, each in enumerate(_list(value, field, least=least, most=most)):
+        text = _text(each, f"{field}[{place}]", length_max)
+        if text in found:
+            raise InvalidInput("is listed twice: remove one", field=f"{field}[{place}]")
+        found.append(text)
+    return tuple(found)
+
+
+def _dollars(value: object, field: str) -> int:
+    """Return a limit in 10**-8 USD, read from its literal where the number carries one.
+
+    More than 15 significant digits are refused: beyond that two limits can be one IEEE double, and what people sign
+    is canonical JSON, whose numbers are doubles.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput("a limit is a number of dollars, not a text", field=field)
+    text = str(getattr(value, "text", None) or repr(value))
+    limit = limit_value(text, field=field)
+    if len(format_value(limit).replace(".", "").strip("0")) > LIMIT_DIGITS:
+        raise InvalidInput(f"a limit has at most {LIMIT_DIGITS} significant digits: round it", field=field)
+    return limit
+
+
+def _rule(value: object) -> Rule:
+    fields = _members(value, "rule", {"kind", "configuration"})
+    kind, place = fields.get("kind"), "rule.configuration"
+    given = fields.get("configuration")
+    if kind == AlwaysTrigger.kind:
+        _members({} if given is None else given, place, set())
+        return AlwaysTrigger()
+    if kind == AmountLimit.kind:
+        given = _members(given, place, {"limit", "currency"})
+        _currency(given, place)
+        return AmountLimit(_dollars(given.get("limit"), f"{place}.limit"))
+    if kind == RecipientWhitelist.kind:
+        given = _members(given, place, {"addresses"})
+        listed = _list(given.get("addresses"), f"{place}.addresses", least=0, most=ADDRESSES_MAX)
+        known = [parse_address(each, field=f"{place}.addresses[{at}]") for at, each in enumerate(listed)]
+        return RecipientWhitelist(tuple(listed), frozenset(known))
+    if kind == AmountVelocity.kind:
+        given = _members(given, place, {"limit", "currency", "timeframe", "scope"})
+        _currency(given, place)
+        return AmountVelocity(_dollars(given.get("limit"), f"{place}.limit"), *_stretch(given, place))
+    if kind == CountVelocity.kind:
+        given = _members(given, place, {"limit", "timeframe", "scope"})
+        limit = _whole(given.get("limit"), f"{place}.limit", least=0, most=2**53 - 1)
+        return CountVelocity(limit, *_stretch(given, place))
+    offered = (AlwaysTrigger, AmountLimit, AmountVelocity, CountVelocity, RecipientWhitelist)
+    raise InvalidInput("use one of " + ", ".join(each.kind for each in offered), field="rule.kind")
+
+
+def _currency(given: dict[str, Any], place: str) -> None:
+    if given.get("currency") != CURRENCY:
+        raise InvalidInput(f'limits are in dollars: write "{CURRENCY}"', field=f"{place}.currency")
+
+
+def _stretch(given: dict[str, Any], place: str) -> tuple[int, Scope]:
+    timeframe = _whole(given.get("timeframe"), f"{place}.timeframe", least=1, most=TIMEFRAME_MAX)
+    scope = given.get("scope", Scope.WALLET.value)
+    if scope not in [each.value for each in Scope]:
+        raise InvalidInput("use one of " + ", ".join(Scope), field=f"{place}.scope")
+    return timeframe, Scope(scope)
+
+
+def _action(value: object, *, allow_empty: bool) -> Action:
+    fields = _members(value, "action", {"kind", "autoRejectTimeout", "approvalGroups"})
+    kind = fields.get("kind")
+    if kind == RequestApproval.kind:
+        timeout = fields.get("autoRejectTimeout")
+        if timeout is not None:
+            timeout = _whole(timeout, "action.autoRejectTimeout", least=1, most=TIMEOUT_MAX)
+        groups = _list(fields.get("approvalGroups"), "action.approvalGroups", least=1, most=100)
+        read = [
+            _group(each, f"action.approvalGroups[{place}]", allow_empty=allow_empty)
+            for place, each in enumerate(groups)
+        ]
+        return RequestApproval(timeout, tuple(read))
+    if kind not in (Block.kind, NoAction.kind):
+        raise InvalidInput("use one of Block, NoAction, RequestApproval", field="action.kind")
+    _members(fields, "action", {"kind"})
+    return Block() if kind == Block.kind else NoAction()
+
+
+def _group(value: object, place: str, *, allow_empty: bool) -> Group:
+    known = {"name", "quorum", "approvers", "initiatorCanApprove", "serviceAccountsCanApprove"}
+    fields = _members(value, place, known)
+    quorum = _whole(fields.get("quorum"), f"{place}.quorum", least=1, most=100)
+    who = _members(fields.get("approvers"), f"{place}.approvers", {"userId"})
+    approvers: tuple[str, ...] | None = None
+    if who:
+        listed = _members(who["userId"], f"{place}.approvers.userId", {"in"}).get("in")
+        least = 0 if allow_empty else 1
+        approvers = _unique(listed, f"{place}.approvers.userId.in", least=least, most=100)
+        if approvers and quorum > len(approvers):
+            raise InvalidInput(
+                f"{quorum} must agree but only {len(approvers)} are listed: list more people or lower the quorum",
+                field=f"{place}.quorum",
+            )
+    name = fields.get("name")
+    return Group(
+        name=None if name is None else _text(name, f"{place}.name", 200),
+        quorum=quorum,
+        approvers=approvers,
+        initiator_can_approve=_flag(fields.get("initiatorCanApprove"), f"{place}.initiatorCanApprove"),
+        service_accounts_can_approve=_flag(
+            fields.get("serviceAccountsCanApprove"), f"{place}.serviceAccountsCanApprove"
+        ),
+    )
+
+
+def _filters(value: object) -> Filters:
+    fields = {} if value is None else _members(value, "filters", {"walletId", "walletTags"})
+    wallets, tags = fields.get("walletId"), fields.get("walletTags")
+    found: dict[str, tuple[str, ...]] = {}
+    if wallets is not None:
+        listed = _members(wallets, "filters.walletId", {"in"}).get("in")
+        found["wallet_ids"] = _unique(listed, "filters.walletId.in", least=1, most=1000)
+    if tags is not None:
+        for name in _members(tags, "filters.walletTags", {"hasAny", "hasAll"}):
+            listed = _unique(tags[name], f"filters.walletTags.{name}", least=1, most=100)
+            found["tags_any" if name == "hasAny" else "tags_all"] = listed
+    return Filters(**found)
+
+
+# --- presets ---------------------------------------------------------------------------------------------------
+
+
+def preset_policies(name: str) -> list[dict[str, Any]]:
+    """Return the policies ``outlay init`` writes for a preset, in the contract's form.
+
+    Groups list nobody yet: what they hold waits until an administrator fills them.
+
+    Args:
+        name: ``standard``, ``high-volume`` or ``none``.
+
+    Raises:
+        InvalidInput: no preset has this name.
+    """
+    if name == "none":
+        return []
+    if name == "standard":
+        unknown = {"kind": RecipientWhitelist.kind, "configuration": {"addresses": []}}
+        return [
+            _preset("At most $100,000 in 24 hours", _cap(100_000, 1440), {"kind": Block.kind}),
+            _preset("Over $10,000: one approver", _over(10_000), _approval(1)),
+            _preset("Unknown recipient: one approver", unknown, _approval(1)),
+        ]
+    if name == "high-volume":
+        count = {"limit": 1000, "timeframe": 60, "scope": Scope.POLICY.value}
+        many = {"kind": CountVelocity.kind, "configuration": count}
+        return [
+            _preset("Over $500,000: two approvers", _over(500_000), _approval(2)),
+            _preset("At most $2,000,000 in 1 hour", _cap(2_000_000, 60), {"kind": Block.kind}),
+            _preset("At most 1,000 payouts in 1 hour", many, {"kind": Block.kind}),
+        ]
+    raise InvalidInput("presets are standard, high-volume and none", field="preset")
+
+
+def _preset(name: str, rule: dict[str, Any], action: dict[str, Any]) -> dict[str, Any]:
+    filters = {"walletTags": {"hasAny": ["payouts"]}}
+    return {"name": name, "activityKind": ACTIVITY_KIND, "rule": rule, "action": action, "filters": filters}
+
+
+def _over(limit: int) -> dict[str, Any]:
+    return {"kind": AmountLimit.kind, "configuration": {"limit": limit, "currency": CURRENCY}}
+
+
+def _cap(limit: int, timeframe: int) -> dict[str, Any]:
+    configuration = {
+        "limit": limit,
+        "currency": CURRENCY,
+        "timeframe": timeframe,
+        "scope": Scope.POLICY.value,
+    }
+    return {"kind": AmountVelocity.kind, "configuration": configuration}
+
+
+def _approval(quorum: int) -> dict[str, Any]:
+    group = {"name": "approvers", "quorum": quorum, "approvers": {"userId": {"in": []}}}
+    return {"kind": RequestApproval.kind, "autoRejectTimeout": 1440, "approvalGroups": [group]}

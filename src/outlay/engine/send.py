@@ -1,0 +1,234 @@
+"""The lane's four steps: bind nonces, have them signed, store the bytes, send them."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import structlog
+
+from outlay.actions import sending
+from outlay.actions.sending import Candidate
+from outlay.actions.work import Work
+from outlay.chains import CallReverted, Chain, Fees
+from outlay.codec.evm import erc20_transfer, tx_hash
+from outlay.config import Config
+from outlay.core.asset import NATIVE
+from outlay.core.errors import ChainUnavailable, InvariantBroken, SignerRefused
+from outlay.core.faultpoint import fault
+from outlay.core.fees import first_offer
+from outlay.core.seams import SECOND, Clock, Entropy, Instant
+from outlay.core.transfer import State
+from outlay.signer import Signed, Signer, SignRequest
+from outlay.store import lanes, organizations, transfers, wallets
+from outlay.store.database import Database, Row, Unit
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+LEASE: Instant = 30 * SECOND
+RESEND: Instant = 10 * SECOND
+"""How long a sent transaction may stay unseen before the same bytes are sent again."""
+NATIVE_GAS = 21_000
+GAS_MARGIN_PERCENT = 150
+"""Room over the node's estimate: what is not used is not paid."""
+
+
+class Send:
+    """Moves ready transfers onto the chain, wallet by wallet."""
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        entropy: Entropy,
+        config: Config,
+        chains: Mapping[str, Chain],
+        signer: Signer,
+        *,
+        holder: str,
+    ) -> None:
+        """Keep the parts; ``holder`` names this worker in leases."""
+        self._db, self._clock, self._entropy, self._config = db, clock, entropy, config
+        self._chains, self._signer, self._holder = chains, signer, holder
+
+    async def step(self) -> bool:
+        """Serve every wallet that has something to bind, sign or send; tell whether any moved."""
+        found = await self._db.read(self._wallets_with_work)
+        moved = await asyncio.gather(*(self._serve_safely(wallet) for wallet in found))
+        return any(moved)
+
+    def _wallets_with_work(self, unit: Unit) -> list[Row]:
+        names = set(transfers.wallets_with_ready(unit))
+        for wallet_id in lanes.wallets_in_flight(unit):
+            rows = lanes.transactions(unit, wallet_id, "bound", "signed", "sent")
+            if any(self._is_due(row) for row in rows):
+                names.add(wallet_id)
+        return [row for row in wallets.everything(unit) if row.id in names and row.network in self._chains]
+
+    def _is_due(self, row: Row) -> bool:
+        return row.state != "sent" or row.sent_at is None or row.sent_at + RESEND <= self._clock.now()
+
+    async def _write(self, function: Callable[[Work], T]) -> T:
+        def run(unit: Unit) -> T:
+            return function(Work(unit=unit, now=self._clock.now(), entropy=self._entropy, config=self._config))
+
+        return await self._db.write(run)
+
+    async def _serve_safely(self, wallet: Row) -> bool:
+        """One wallet's trouble must not stop the others."""
+        try:
+            return await self._serve(wallet)
+        except ChainUnavailable as error:
+            log.warning("chain_unavailable", wallet=wallet.id, network=wallet.network, message=error.message)
+        except InvariantBroken as error:
+            log.error("wallet_frozen", wallet=wallet.id, message=error.message)
+            await self._freeze(wallet.id, error.message)
+        return False
+
+    async def _freeze(self, wallet_id: str, reason: str) -> None:
+        def run(unit: Unit) -> None:
+            wallets.freeze(unit, wallet_id, reason)
+            organizations.bump_epoch(unit)
+
+        await self._db.write(run)
+
+    async def _serve(self, wallet: Row) -> bool:
+        chain = self._chains[wallet.network]
+        fence = await self._lease(wallet, chain)
+        if fence is None:
+            return False
+        moved = False
+        if wallet.frozen_reason is None:
+            moved = await self._bind(wallet, chain, fence) > 0
+            moved = await self._sign(wallet, fence) or moved
+        return await self._send(wallet, chain, fence) or moved
+
+    async def _lease(self, wallet: Row, chain: Chain) -> int | None:
+        known = await self._db.read(lambda unit: lanes.find(unit, wallet.id))
+        first = 0 if known is not None else await chain.nonce_at(wallet.address)
+
+        def run(unit: Unit) -> int | None:
+            now = self._clock.now()
+            return lanes.lease(unit, wallet.id, holder=self._holder, first_nonce=first, now=now, until=now + LEASE)
+
+        return await self._db.write(run)
+
+    # Step 1: bind
+
+    async def _bind(self, wallet: Row, chain: Chain, fence: int) -> int:
+        room, ready = await self._db.read(lambda unit: self._room(unit, wallet.id))
+        if not ready or room <= 0:
+            return 0
+        candidates = await self._candidates(wallet, chain, ready)
+        bound = await self._write(lambda work: sending.bind(work, wallet.id, fence, candidates))
+        fault("bind.after_commit")
+        return bound
+
+    def _room(self, unit: Unit, wallet_id: str) -> tuple[int, list[Row]]:
+        in_flight = len(lanes.transactions(unit, wallet_id, *lanes.UNSETTLED))
+        room = self._config.sending.in_flight_max - in_flight
+        if room <= 0:
+            return 0, []
+        return room, list(transfers.in_state(unit, State.READY, limit=room, wallet_id=wallet_id))
+
+    async def _candidates(self, wallet: Row, chain: Chain, ready: list[Row]) -> list[Candidate]:
+        fees = await chain.fees()
+        return list(await asyncio.gather(*(self._candidate(wallet, chain, fees, row) for row in ready)))
+
+    async def _candidate(self, wallet: Row, chain: Chain, fees: Fees, row: Row) -> Candidate:
+        try:
+            gas_limit = await self._gas_limit(wallet, chain, row)
+        except CallReverted as error:
+            return Candidate(
+                transfer_id=row.id, offer=None, waiting_reason=f"it would revert at present: {error.message}"
+            )
+        tips = {"Slow": fees.tip_slow, "Standard": fees.tip_standard, "Fast": fees.tip_fast}
+        offer = first_offer(
+            base_fee=fees.base_fee,
+            tip=tips[row.intent["priority"]],
+            gas_limit=gas_limit,
+            fee_cap=self._config.fee_cap(row.network, row.asset),
+        )
+        reason = "the network asks more for gas than the fee cap allows" if offer is None else None
+        return Candidate(transfer_id=row.id, offer=offer, waiting_reason=reason)
+
+    async def _gas_limit(self, wallet: Row, chain: Chain, row: Row) -> int:
+        if row.asset == NATIVE:
+            if not await chain.code_at(row.recipient):
+                return NATIVE_GAS
+            estimate = await chain.estimate_gas(wallet.address, row.recipient, row.amount, b"")
+        else:
+            data = erc20_transfer(row.recipient, row.amount)
+            estimate = await chain.estimate_gas(wallet.address, row.asset, 0, data)
+        return estimate * GAS_MARGIN_PERCENT // 100
+
+    # Steps 2 and 3: sign, store
+
+    async def _sign(self, wallet: Row, fence: int) -> bool:
+        bound = await self._db.read(lambda unit: self._unsigned(unit, wallet.id))
+        if not bound:
+            return False
+        answers = await self._signer.sign([request for _, request in bound])
+        signed = [
+            (transaction_id, answer.raw, answer.hash)
+            for (transaction_id, _), answer in zip(bound, answers, strict=True)
+            if isinstance(answer, Signed)
+        ]
+
+        def store(work: Work) -> None:
+            sending.store_signed(work, wallet.id, fence, signed)
+            fault("store.before_commit")
+
+        await self._write(store)
+        fault("store.after_commit")
+        for answer in answers:
+            if isinstance(answer, SignerRefused):
+                log.error("signer_refused", wallet=wallet.id, message=answer.message)
+                await self._freeze(wallet.id, f"the signer refused: {answer.message}")
+        return bool(signed)
+
+    def _unsigned(self, unit: Unit, wallet_id: str) -> list[tuple[str, SignRequest]]:
+        return [
+            (row.id, _request(row, transfers.get(unit, row.transfer_id)))
+            for row in lanes.transactions(unit, wallet_id, "bound")
+        ]
+
+    # Step 4: send
+
+    async def _send(self, wallet: Row, chain: Chain, fence: int) -> bool:
+        rows = await self._db.read(lambda unit: lanes.transactions(unit, wallet.id, "signed", "sent"))
+        due = [row for row in rows if self._is_due(row)]
+        if not due:
+            return False
+        raws = [_checked(row) for row in due]
+        answers = await chain.send_raw(raws)
+        fault("send.after_send")
+        notes = [(row.id, f"{answer.kind} {answer.text}".strip()) for row, answer in zip(due, answers, strict=True)]
+        await self._write(lambda work: sending.note_sent(work, wallet.id, fence, notes))
+        fault("mark_sent.after_commit")
+        return True
+
+
+def _request(row: Row, paid: Row) -> SignRequest:
+    return SignRequest(
+        intent=paid.intent,
+        transfer_id=paid.id,
+        wallet_id=row.wallet_id,
+        nonce=row.nonce,
+        gas_limit=row.gas_limit,
+        max_fee_per_gas=row.max_fee_per_gas,
+        max_priority_fee_per_gas=row.max_priority_fee_per_gas,
+        fee_cap=row.fee_cap,
+    )
+
+
+def _checked(row: Row) -> bytes:
+    """Return the stored bytes, if they still are what was signed.
+
+    Raises:
+        InvariantBroken: a bit has changed since.
+    """
+    raw = bytes.fromhex(row.raw)
+    if tx_hash(raw) != row.hash:
+        raise InvariantBroken(f"the stored bytes of transaction {row.id} are not those that were signed")
+    return raw

@@ -1,0 +1,76 @@
+"""How a delivery proves where it comes from: Dfns's header and the Standard Webhooks headers (1.0).
+
+``X-DFNS-WEBHOOK-SIGNATURE`` is an HMAC over the body alone. ``webhook-signature`` also covers the id and the time:
+``v1`` is an HMAC with the endpoint's secret, ``v1a`` an Ed25519 signature that anybody can check with our public
+key, so a receiver that leaks its secret still cannot be lied to.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from outlay.core.errors import InvalidInput
+
+DFNS_HEADER = "X-DFNS-WEBHOOK-SIGNATURE"
+_SECRET = "whsec_"  # noqa: S105 - the form of a secret, not one
+_PUBLIC = "whpk_"
+
+
+def dfns_signature(secret: str, body: bytes) -> str:
+    """Return the value of ``X-DFNS-WEBHOOK-SIGNATURE``; the key is the secret's whole text."""
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def signed_content(webhook_id: str, timestamp: int, body: bytes) -> bytes:
+    """Return what ``v1`` and ``v1a`` cover: id, Unix seconds and the exact body, joined by full stops."""
+    return f"{webhook_id}.{timestamp}.".encode() + body
+
+
+def standard_signature(secret: str, key: Ed25519PrivateKey, content: bytes) -> str:
+    """Return the value of ``webhook-signature``: ``v1,<base64> v1a,<base64>``.
+
+    Raises:
+        InvalidInput: ``secret`` is not ``whsec_`` and base64.
+    """
+    symmetric = hmac.new(_secret_bytes(secret), content, hashlib.sha256).digest()
+    return f"v1,{_base64(symmetric)} v1a,{_base64(key.sign(content))}"
+
+
+def headers(*, secret: str, key: Ed25519PrivateKey, webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """Return every header of one delivery.
+
+    Args:
+        secret: the endpoint's, ``whsec_…``.
+        key: the deployment's webhook signing key.
+        webhook_id: the event's id, the same in every attempt: receivers drop what they have seen.
+        timestamp: when this attempt is sent, Unix seconds.
+        body: exactly what is sent.
+    """
+    return {
+        "Content-Type": "application/json",
+        DFNS_HEADER: dfns_signature(secret, body),
+        "webhook-id": webhook_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": standard_signature(secret, key, signed_content(webhook_id, timestamp, body)),
+    }
+
+
+def public_key_text(key: Ed25519PrivateKey) -> str:
+    """Return the public key that receivers check ``v1a`` with, as Standard Webhooks writes it: ``whpk_…``."""
+    return _PUBLIC + _base64(key.public_key().public_bytes_raw())
+
+
+def _secret_bytes(secret: str) -> bytes:
+    try:
+        if not secret.startswith(_SECRET):
+            raise ValueError(_SECRET)
+        return base64.b64decode(secret.removeprefix(_SECRET), validate=True)
+    except (ValueError, binascii.Error):
+        raise InvalidInput("a webhook secret is whsec_ and base64", field="secret") from None
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")

@@ -1,0 +1,155 @@
+"""Records: every change to people, keys, permissions, policies, wallets and money settings, in one hash chain.
+
+A record is ``{v, org, seq, prev, kind, subject, at, body, evidence}``; its hash is the SHA-256 of its canonical bytes
+and the next record's ``prev``. The first is the genesis record, whose hash is the root fingerprint. This module
+knows links only; who signed what is ``history``'s.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from outlay.core.errors import InvalidInput
+from outlay.core.seams import Instant
+from outlay.evidence.canonical import digest
+from outlay.evidence.shape import check_digest, members
+
+VERSION = 1
+
+# Kinds whose body the verifier reads; ``history`` says what each must hold. Others carry evidence only.
+GENESIS = "genesis"
+USER_INVITED = "user.invited"
+USER_REGISTERED = "user.registered"
+USER_ACTIVATED = "user.activated"
+USER_DEACTIVATED = "user.deactivated"
+USER_DELETED = "user.deleted"
+SERVICE_ACCOUNT_CREATED = "serviceAccount.created"
+CREDENTIAL_CREATED = "credential.created"
+CREDENTIAL_ACTIVATED = "credential.activated"
+CREDENTIAL_DEACTIVATED = "credential.deactivated"
+CREDENTIAL_DELETED = "credential.deleted"
+
+PROVED_BY_BODY = frozenset({GENESIS, USER_REGISTERED})
+"""Kinds without action evidence: the root is pinned, and a new key attests itself in the body."""
+
+
+class RecordBroken(InvalidInput):
+    """The chain of records has been cut, changed or does not start at the pinned root."""
+
+    code = "record_broken"
+
+
+def build_record(
+    *,
+    org: str,
+    seq: int,
+    prev: str | None,
+    kind: str,
+    subject: str,
+    at: Instant,
+    body: dict[str, Any],
+    evidence: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Return one record document.
+
+    Args:
+        org: organization id.
+        seq: 0 for the genesis record, then without a gap.
+        prev: hex hash of the record before; None for the genesis record only.
+        kind: noun and past tense, e.g. ``policy.created``.
+        subject: id of what changed.
+        at: microseconds UTC.
+        body: the new state, as JSON values.
+        evidence: action evidence; None for the kinds in ``PROVED_BY_BODY`` only.
+
+    Raises:
+        RecordBroken: the arguments contradict each other.
+    """
+    document = {
+        "v": VERSION,
+        "org": org,
+        "seq": seq,
+        "prev": prev,
+        "kind": kind,
+        "subject": subject,
+        "at": at,
+        "body": body,
+        "evidence": evidence,
+    }
+    check_record(document)
+    return document
+
+
+def record_hash(document: dict[str, Any]) -> str:
+    """Return the hash of a record: hex SHA-256 of its canonical bytes.
+
+    Raises:
+        CanonicalError: the document has no canonical form.
+    """
+    return digest(document)
+
+
+def check_record(document: object) -> dict[str, Any]:
+    """Return ``document`` if it has the form of a record.
+
+    Raises:
+        RecordBroken: it has not; ``field`` names the member.
+    """
+    try:
+        given = members(
+            document,
+            "record",
+            {
+                "v": int,
+                "org": str,
+                "seq": int,
+                "prev": object,
+                "kind": str,
+                "subject": str,
+                "at": int,
+                "body": dict,
+                "evidence": object,
+            },
+        )
+        if given["prev"] is not None:
+            check_digest(given["prev"], "record.prev")
+    except RecordBroken:
+        raise
+    except InvalidInput as error:
+        raise RecordBroken(error.message, field=error.field) from error
+    first = given["seq"] == 0
+    if given["v"] != VERSION or given["seq"] < 0:
+        raise RecordBroken("the record's version or number is not known here", field="record.v")
+    if first != (given["prev"] is None) or first != (given["kind"] == GENESIS):
+        raise RecordBroken("only the genesis record has number 0 and no predecessor", field="record.prev")
+    bare = given["kind"] in PROVED_BY_BODY
+    if bare != (given["evidence"] is None) or not (bare or isinstance(given["evidence"], dict)):
+        raise RecordBroken("every record carries evidence, but for genesis and registrations", field="record.evidence")
+    return given
+
+
+def verify_chain(documents: Iterable[dict[str, Any]], root: str) -> str:
+    """Follow the chain from its root and return the hash of its newest record.
+
+    Args:
+        documents: all records in order, as ``read_canonical`` returned them.
+        root: hex hash of the genesis record, from outside of the database.
+
+    Raises:
+        RecordBroken: no records, another root, a gap, a changed or malformed record, another organization.
+    """
+    head: str | None = None
+    org = ""
+    for expected, document in enumerate(documents):
+        given = check_record(document)
+        if given["seq"] != expected or given["prev"] != head:
+            raise RecordBroken(f"record {expected} does not follow the one before it", field="record.prev")
+        head = record_hash(given)
+        if expected == 0:
+            org = given["org"]
+            if head != root:
+                raise RecordBroken("the first record is not the root you named: check the fingerprint", field="root")
+        elif given["org"] != org:
+            raise RecordBroken(f"record {expected} is of another organization", field="record.org")
+    if head is None:
+        raise RecordBroken("there are no records", field="records")
+    return head

@@ -1,0 +1,73 @@
+"""Approvals and the decisions of people."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from outlay.store.database import Unit
+from outlay.store.paging import page
+from outlay.store.schema import approval, decision
+
+
+def add(unit: Unit, **values: Any) -> None:
+    """Insert an approval."""
+    unit.execute(sa.insert(approval).values(**values))
+
+
+def find(unit: Unit, approval_id: str) -> sa.Row[Any] | None:
+    """Return the approval, or None."""
+    return unit.execute(sa.select(approval).where(approval.c.id == approval_id)).one_or_none()
+
+
+def find_of(unit: Unit, transfer_id: str) -> sa.Row[Any] | None:
+    """Return the approval of a transfer, or None."""
+    return unit.execute(sa.select(approval).where(approval.c.transfer_id == transfer_id)).one_or_none()
+
+
+def update(unit: Unit, approval_id: str, **values: Any) -> None:
+    """Change columns of an approval."""
+    unit.execute(sa.update(approval).where(approval.c.id == approval_id).values(**values))
+
+
+def pending(unit: Unit) -> Sequence[sa.Row[Any]]:
+    """Return every approval that waits for people."""
+    return unit.execute(sa.select(approval).where(approval.c.status == "Pending")).all()
+
+
+def expired(unit: Unit, *, now: int, limit: int) -> Sequence[sa.Row[Any]]:
+    """Return pending approvals whose time has run out."""
+    return unit.execute(
+        sa.select(approval).where(approval.c.status == "Pending", approval.c.expires_at <= now).limit(limit)
+    ).all()
+
+
+def list_page(
+    unit: Unit,
+    *,
+    status: str | None,
+    initiator_id: str | None,
+    approver_id: str | None,
+    limit: int | None,
+    token: str | None,
+) -> tuple[Sequence[sa.Row[Any]], str | None]:
+    """Return one page of approvals; ``approver_id`` keeps those this person decided on."""
+    query = sa.select(approval)
+    if status is not None:
+        query = query.where(approval.c.status == status)
+    if initiator_id is not None:
+        query = query.where(approval.c.initiator_id == initiator_id)
+    if approver_id is not None:
+        decided = sa.select(decision.c.approval_id).where(decision.c.user_id == approver_id)
+        query = query.where(approval.c.id.in_(decided))
+    return page(unit, query, order=approval.c.created_at, key=approval.c.id, limit=limit, token=token)
+
+
+def add_decision(unit: Unit, **values: Any) -> None:
+    """Keep one person's answer."""
+    unit.execute(sa.insert(decision).values(**values))
+
+
+def decisions(unit: Unit, approval_id: str) -> Sequence[sa.Row[Any]]:
+    """Return every decision on an approval, oldest first, those on earlier groups included."""
+    return unit.execute(sa.select(decision).where(decision.c.approval_id == approval_id).order_by(decision.c.at)).all()

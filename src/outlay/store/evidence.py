@@ -1,0 +1,35 @@
+"""Evidence documents, kept for ever, and spent nonces, kept a day beyond their life."""
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+
+from outlay.store.database import Unit
+from outlay.store.schema import evidence, spent_nonce
+
+
+def keep(unit: Unit, *, evidence_id: str, subject: str, document: str, now: int) -> None:
+    """Store what was signed for ``subject``, as canonical text."""
+    unit.execute(sa.insert(evidence).values(id=evidence_id, subject=subject, document=document, at=now))
+
+
+def of(unit: Unit, subject: str) -> list[dict[str, Any]]:
+    """Return the evidence documents of ``subject``, oldest first."""
+    rows = unit.execute(sa.select(evidence.c.document).where(evidence.c.subject == subject).order_by(evidence.c.at))
+    return [json.loads(row.document) for row in rows]
+
+
+def find_spent(unit: Unit, nonce: str) -> sa.Row[Any] | None:
+    """Return the row of a spent nonce, or None when it is still good."""
+    return unit.execute(sa.select(spent_nonce).where(spent_nonce.c.nonce == nonce)).one_or_none()
+
+
+def spend(unit: Unit, *, nonce: str, result_id: str | None, keep_until: int) -> None:
+    """Mark ``nonce`` as spent; a second time violates the key and fails the unit."""
+    unit.execute(sa.insert(spent_nonce).values(nonce=nonce, result_id=result_id, keep_until=keep_until))
+
+
+def forget_spent(unit: Unit, *, now: int) -> int:
+    """Drop nonces whose challenges ran out long ago; return how many."""
+    return unit.execute(sa.delete(spent_nonce).where(spent_nonce.c.keep_until < now)).rowcount

@@ -1,0 +1,111 @@
+"""The ledger: double entry. Every entry sums to zero for each asset, and no wallet is spent below nothing.
+
+What a wallet holds stands on the debit side. ``outside`` is where money came from, ``paid`` where it went,
+``fees`` what the chain took.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from outlay.core import ids
+from outlay.core.errors import InvariantBroken
+from outlay.core.ledger import Posting, check_balanced
+from outlay.core.seams import Entropy
+from outlay.store.database import Unit
+from outlay.store.schema import account, posting
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a wallet holds of one asset, base units."""
+
+    spendable: int
+    reserved: int
+
+    @property
+    def total(self) -> int:
+        """Everything the chain should show."""
+        return self.spendable + self.reserved
+
+
+def post(unit: Unit, postings: Sequence[Posting], *, transfer_id: str | None, now: int, entropy: Entropy) -> None:
+    """Write one entry.
+
+    Raises:
+        InvariantBroken: the entry does not balance. IntegrityError: a wallet would go below nothing.
+    """
+    check_balanced(postings)
+    entry = ids.new_id("ent", entropy)
+    for line in postings:
+        if line.amount == 0:
+            continue
+        _move(unit, line)
+        unit.execute(
+            sa.insert(posting).values(
+                entry=entry,
+                account_id=line.account_id,
+                side=line.side,
+                amount=line.amount,
+                why=line.why,
+                transfer_id=transfer_id,
+                at=now,
+            )
+        )
+
+
+def _move(unit: Unit, line: Posting) -> None:
+    row = unit.execute(sa.select(account).where(account.c.id == line.account_id)).one_or_none()
+    if row is None:
+        unit.execute(
+            sa.insert(account).values(
+                id=line.account_id,
+                owner=line.owner,
+                network=line.network,
+                asset=line.asset,
+                kind=line.kind,
+                debits=line.amount if line.side == "debit" else 0,
+                credits=line.amount if line.side == "credit" else 0,
+            )
+        )
+        return
+    column = "debits" if line.side == "debit" else "credits"
+    unit.execute(
+        sa.update(account).where(account.c.id == line.account_id).values({column: getattr(row, column) + line.amount})
+    )
+
+
+def holdings(unit: Unit, *, wallet_id: str, asset: str) -> Holdings:
+    """Return what the ledger says a wallet holds of an asset."""
+    found = {"spendable": 0, "reserved": 0}
+    query = sa.select(account).where(account.c.owner == wallet_id, account.c.asset == asset)
+    for row in unit.execute(query):
+        found[row.kind] = row.debits - row.credits
+    return Holdings(**found)
+
+
+def accounts(unit: Unit) -> Sequence[sa.Row[Any]]:
+    """Return every account."""
+    return unit.execute(sa.select(account).order_by(account.c.id)).all()
+
+
+def check(unit: Unit) -> None:
+    """Check the whole ledger: accounts equal their postings, and every asset sums to zero.
+
+    Raises:
+        InvariantBroken: they do not.
+    """
+    totals: dict[str, list[int]] = {}
+    for line in unit.execute(sa.select(posting.c.account_id, posting.c.side, posting.c.amount)):
+        totals.setdefault(line.account_id, [0, 0])[0 if line.side == "debit" else 1] += line.amount
+    sums: dict[tuple[str, str], int] = {}
+    for row in accounts(unit):
+        if [row.debits, row.credits] != totals.get(row.id, [0, 0]):
+            raise InvariantBroken(f"account {row.id} does not equal its postings")
+        key = (row.network, row.asset)
+        sums[key] = sums.get(key, 0) + row.debits - row.credits
+    for key, total in sums.items():
+        if total:
+            raise InvariantBroken(f"the accounts of {key} do not sum to zero")

@@ -1,0 +1,89 @@
+"""The organization's row and its chain of records."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from outlay.core.errors import InvariantBroken
+from outlay.store.database import Unit
+from outlay.store.schema import commit_marker, organization, record
+
+
+def create(unit: Unit, *, org_id: str, root: str, genesis: str, money_settings: str, now: int) -> None:
+    """Insert the one organization with its genesis record (canonical text) and the commit marker."""
+    unit.execute(
+        sa.insert(organization).values(
+            id=org_id,
+            epoch=1,
+            root=root,
+            head=root,
+            head_seq=0,
+            money_settings=money_settings,
+            admitted=0,
+            created_at=now,
+        )
+    )
+    unit.execute(sa.insert(record).values(seq=0, hash=root, kind="genesis", subject=org_id, document=genesis, at=now))
+    unit.execute(sa.insert(commit_marker).values(id=1, token=""))
+
+
+def get(unit: Unit) -> sa.Row[Any]:
+    """Return the organization's row."""
+    row = unit.execute(sa.select(organization)).one_or_none()
+    if row is None:
+        raise InvariantBroken("this database holds no organization: run outlay init")
+    return row
+
+
+def lock_shared(unit: Unit) -> sa.Row[Any]:
+    """Take the first lock of every money unit: the organization's epoch, shared.
+
+    On SQLite the writer holds the whole database already.
+    """
+    return get(unit)
+
+
+def bump_epoch(unit: Unit) -> None:
+    """Say that policies, people, tags or a freeze changed; taken exclusively by the caller's unit."""
+    unit.execute(sa.update(organization).values(epoch=organization.c.epoch + 1))
+
+
+def append_record(
+    unit: Unit, *, seq: int, hash: str, prev: str, kind: str, subject: str, document: str, now: int
+) -> None:
+    """Append a record whose ``prev`` is the current head.
+
+    Raises:
+        InvariantBroken: the head is another one.
+    """
+    moved = unit.execute(
+        sa.update(organization)
+        .where(organization.c.head == prev, organization.c.head_seq == seq - 1)
+        .values(head=hash, head_seq=seq, epoch=organization.c.epoch + 1)
+    )
+    if moved.rowcount != 1:
+        raise InvariantBroken("a record does not follow the head")
+    unit.execute(sa.insert(record).values(seq=seq, hash=hash, kind=kind, subject=subject, document=document, at=now))
+
+
+def find_record(unit: Unit, hash: str) -> sa.Row[Any] | None:
+    """Return the record with ``hash``, or None."""
+    return unit.execute(sa.select(record).where(record.c.hash == hash)).one_or_none()
+
+
+def record_after(unit: Unit, seq: int) -> sa.Row[Any] | None:
+    """Return the record that followed the one numbered ``seq``, or None for the head."""
+    return unit.execute(sa.select(record).where(record.c.seq == seq + 1)).one_or_none()
+
+
+def read_records(unit: Unit) -> Iterator[dict[str, Any]]:
+    """Yield every record's document in order."""
+    for row in unit.execute(sa.select(record.c.document).order_by(record.c.seq)):
+        yield json.loads(row.document)
+
+
+def apply_money_settings(unit: Unit, digest: str) -> None:
+    """Note the digest of the money settings that were signed."""
+    unit.execute(sa.update(organization).values(money_settings=digest))

@@ -1,0 +1,487 @@
+"""The tables. Amounts are unsigned 256-bit integers, instants are integers of microseconds UTC.
+
+JSON columns hold text that Python wrote; nothing is queried inside them.
+"""
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+
+
+class U256(sa.TypeDecorator[int]):
+    """An unsigned integer below 10**78: zero-padded text on SQLite (exact, sortable), NUMERIC(78,0) elsewhere."""
+
+    impl = sa.Numeric(78, 0)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """Choose the column type of the dialect."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(sa.String(78))
+        return dialect.type_descriptor(sa.Numeric(78, 0))
+
+    def process_bind_param(self, value: int | None, dialect: sa.Dialect) -> Any:
+        """Write an integer; refuse what would not fit or sort."""
+        if value is None:
+            return None
+        if not 0 <= value < 10**78:
+            raise ValueError("not an unsigned 256-bit integer")
+        return f"{value:078d}" if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> int | None:
+        """Read an integer back."""
+        return None if value is None else int(value)
+
+
+class Json(sa.TypeDecorator[Any]):
+    """A JSON value stored as compact ASCII text with sorted keys."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        """Write the value."""
+        return None if value is None else json.dumps(value, separators=(",", ":"), sort_keys=True)
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        """Read the value back."""
+        return None if value is None else json.loads(value)
+
+
+metadata = sa.MetaData()
+Id, Text, Instant, Flag = sa.String(64), sa.Text, sa.BigInteger, sa.Boolean
+
+
+def _table(name: str, *columns: sa.Column[Any] | sa.Constraint | sa.Index) -> sa.Table:
+    return sa.Table(name, metadata, *columns)
+
+
+def _id() -> sa.Column[Any]:
+    return sa.Column("id", Id, primary_key=True)
+
+
+def _col(name: str, kind: Any, **options: Any) -> sa.Column[Any]:
+    return sa.Column(name, kind, nullable=False, **options)
+
+
+def _opt(name: str, kind: Any, **options: Any) -> sa.Column[Any]:
+    return sa.Column(name, kind, nullable=True, **options)
+
+
+# the organization and its records
+
+organization = _table(
+    "organization",
+    _id(),
+    _col("epoch", sa.BigInteger),  # bumped by every change of policies, people, tags or freeze
+    _col("root", sa.String(64)),  # fingerprint of the genesis record, hex
+    _col("head", sa.String(64)),  # hash of the newest record, hex
+    _col("head_seq", sa.BigInteger),
+    _col("money_settings", sa.String(64)),  # digest of the applied money settings, hex
+    _col("admitted", sa.BigInteger),  # admission counter: the order of velocity entries
+    _col("created_at", Instant),
+)
+
+record = _table(
+    "record",
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    _col("hash", sa.String(64), unique=True),
+    _col("kind", sa.String(64)),
+    _col("subject", Id),
+    _col("document", Text),  # the canonical text that was hashed
+    _col("at", Instant),
+)
+
+commit_marker = _table(
+    "commit_marker",
+    sa.Column("id", sa.Integer, primary_key=True),
+    _col("token", sa.String(64)),  # names the last committed group: answers "did that commit happen?"
+)
+
+evidence = _table(
+    "evidence",
+    _id(),
+    _col("subject", Id, index=True),  # the transfer, decision, record ... it is evidence for
+    _col("document", Text),
+    _col("at", Instant),
+)
+
+spent_nonce = _table(
+    "spent_nonce",
+    sa.Column("nonce", sa.String(64), primary_key=True),
+    _opt("result_id", Id),
+    _col("keep_until", Instant, index=True),
+)
+
+# people, machines, what they may do
+
+user = _table(
+    "user",
+    _id(),
+    _col("username", Text, unique=True),  # e-mail of a person, name of a service account
+    _col("name", Text),
+    _col("is_service_account", Flag),
+    _col("is_active", Flag),
+    _col("is_registered", Flag),
+    _col("may_vote", Flag),  # the key is vouched for: by the invitation's public key or an admin's activation
+    _opt("external_id", Text),
+    _opt("invited_public_key", Text),
+    _opt("registration_code", sa.String(64), unique=True),  # SHA-256 of the code, hex
+    _opt("registration_expires_at", Instant),
+    _opt("invitation_record", sa.String(64)),
+    _col("created_at", Instant),
+    _opt("deleted_at", Instant),
+)
+
+credential = _table(
+    "credential",
+    _id(),  # credentialUuid
+    _col("credential_id", Text, unique=True),  # what the client names in an assertion
+    _col("user_id", Id, index=True),
+    _col("kind", sa.String(32)),
+    _col("name", Text),
+    _col("public_key", Text),  # PEM
+    _col("is_active", Flag),
+    _opt("record", sa.String(64)),
+    _opt("relying_party_id", Text),
+    _opt("origin", Text),
+    _opt("sign_count", sa.BigInteger),
+    _col("created_at", Instant),
+    _opt("deleted_at", Instant),
+)
+
+token = _table(
+    "token",
+    _id(),
+    _col("user_id", Id, index=True),
+    _opt("credential_id", Id),
+    _col("kind", sa.String(32)),
+    _col("name", Text),
+    _col("is_active", Flag),
+    _col("created_at", Instant),
+    _col("expires_at", Instant),
+)
+
+permission = _table(
+    "permission",
+    _id(),
+    _col("name", Text),
+    _col("operations", Json),
+    _col("is_immutable", Flag),
+    _col("is_archived", Flag),
+    _col("created_at", Instant),
+    _col("updated_at", Instant),
+)
+
+assignment = _table(
+    "assignment",
+    _id(),
+    _col("permission_id", Id),
+    _col("identity_id", Id, index=True),
+    _col("is_immutable", Flag),
+    _col("created_at", Instant),
+    _col("updated_at", Instant),
+    sa.UniqueConstraint("permission_id", "identity_id"),
+)
+
+# wallets
+
+wallet = _table(
+    "wallet",
+    _id(),
+    _col("network", sa.String(64)),
+    _col("address", sa.String(128)),
+    _col("key_id", Id),
+    _col("public_key", sa.String(130)),
+    _col("status", sa.String(16)),  # Active, Inactive, Archived
+    _opt("frozen_reason", Text),
+    _opt("name", Text),
+    _opt("external_id", Text),
+    _col("created_at", Instant),
+    sa.UniqueConstraint("network", "address"),
+)
+
+wallet_tag = _table(
+    "wallet_tag",
+    sa.Column("wallet_id", Id, primary_key=True),
+    sa.Column("tag", sa.String(64), primary_key=True),
+)
+
+frozen_asset = _table(
+    "frozen_asset",
+    sa.Column("network", sa.String(64), primary_key=True),
+    sa.Column("asset", sa.String(128), primary_key=True),
+    _col("reason", Text),
+    _col("at", Instant),
+)
+
+# policies, approvals, velocity
+
+policy = _table(
+    "policy",
+    _id(),  # the lineage: stays the same over every edit
+    _col("version", sa.BigInteger),
+    _col("name", Text),
+    _col("activity_kind", sa.String(64)),
+    _col("rule", Json),
+    _col("action", Json),
+    _opt("filters", Json),
+    _col("status", sa.String(16)),  # Active, Archived
+    _col("created_at", Instant),
+    _col("updated_at", Instant),
+)
+
+evaluation = _table(
+    "evaluation",
+    _id(),
+    _col("transfer_id", Id, index=True),
+    _col("policy_id", Id),
+    _col("policy_version", sa.BigInteger),
+    _col("moment", sa.String(16)),  # admission or binding
+    _col("action", sa.String(32)),  # Block, RequestApproval or NoAction
+    _col("triggered", Flag),
+    _opt("reason", Text),
+    _col("context", Json),  # inputs, sums, counts, price, threshold
+    _col("at", Instant),
+)
+
+approval = _table(
+    "approval",
+    _id(),
+    _col("transfer_id", Id, unique=True),
+    _col("initiator_id", Id),
+    _col("status", sa.String(16), index=True),  # Pending, Approved, Denied, Expired
+    _col("groups", Json),  # [{policyId, name?, quorum, approvers, initiatorCanApprove, serviceAccountsCanApprove}]
+    _col("groups_digest", sa.String(64)),
+    _opt("expires_at", Instant, index=True),
+    _col("created_at", Instant),
+    _col("updated_at", Instant),
+    _opt("resolved_at", Instant),
+)
+
+decision = _table(
+    "decision",
+    _id(),
+    _col("approval_id", Id),
+    _col("user_id", Id),
+    _col("value", sa.String(16)),  # Approved, Denied
+    _opt("reason", Text),
+    _col("groups_digest", sa.String(64)),  # the groups this decision covered
+    _col("evidence_id", Id),
+    _col("at", Instant),
+    sa.UniqueConstraint("approval_id", "user_id", "groups_digest"),  # one decision a person
+)
+
+# What a transfer has taken out of every window. One row a transfer, from admission on.
+velocity_entry = _table(
+    "velocity_entry",
+    sa.Column("transfer_id", Id, primary_key=True),
+    _col("admitted", sa.BigInteger, unique=True),  # order of admission
+    _col("wallet_id", Id, index=True),
+    _col("recipient", sa.String(128)),
+    _col("initiator_id", Id),
+    _opt("value", U256),  # 10**-8 USD; null: unknown
+    _col("state", sa.String(16)),  # open, signed, returned, corrected
+    _opt("signed_at", Instant, index=True),
+)
+
+# One counter for each policy lineage and scope key, with running totals of what was signed.
+velocity_counter = _table(
+    "velocity_counter",
+    sa.Column("policy_id", Id, primary_key=True),
+    sa.Column("scope_key", sa.String(160), primary_key=True),
+    _col("last_at", Instant),
+    _col("open_value", U256),
+    _col("open_count", sa.BigInteger),
+    _col("open_unknown", sa.BigInteger),
+    _col("signed_value", U256),
+    _col("signed_count", sa.BigInteger),
+    _col("signed_unknown", sa.BigInteger),
+)
+
+# The entries a counter has counted; the cumulative columns are the running totals after this row was signed.
+counter_entry = _table(
+    "counter_entry",
+    sa.Column("policy_id", Id, primary_key=True),
+    sa.Column("scope_key", sa.String(160), primary_key=True),
+    sa.Column("transfer_id", Id, primary_key=True),
+    _col("admitted", sa.BigInteger),
+    _opt("value", U256),
+    _col("state", sa.String(16)),  # open, signed, returned
+    _opt("signed_at", Instant),
+    _opt("total_value", U256),
+    _opt("total_count", sa.BigInteger),
+    _opt("total_unknown", sa.BigInteger),
+    sa.Index("counter_entry_by_instant", "policy_id", "scope_key", "signed_at"),
+    sa.Index("counter_entry_by_transfer", "transfer_id"),
+)
+
+# Final proof of no outflow: leaves every window together with the signature it corrects.
+counter_correction = _table(
+    "counter_correction",
+    sa.Column("policy_id", Id, primary_key=True),
+    sa.Column("scope_key", sa.String(160), primary_key=True),
+    sa.Column("transfer_id", Id, primary_key=True),
+    _col("signed_at", Instant),
+    _opt("value", U256),
+)
+
+# transfers, lanes, attempts
+
+transfer = _table(
+    "transfer",
+    _id(),
+    _opt("external_id", sa.String(50), unique=True),
+    _col("intent_digest", sa.String(64)),
+    _col("intent", Json),
+    _col("wallet_id", Id, index=True),
+    _col("network", sa.String(64)),
+    _col("kind", sa.String(16)),
+    _col("asset", sa.String(128)),  # native or contract
+    _col("recipient", sa.String(128)),
+    _col("amount", U256),
+    _col("request_body", Json),
+    _col("initiator_id", Id),
+    _col("token_id", Id),
+    _col("state", sa.String(16)),
+    _opt("ended_from", sa.String(16)),
+    _col("version", sa.BigInteger),
+    _opt("value", U256),  # 10**-8 USD when requested; null: unknown
+    _opt("price", Json),  # {price, source, at} the value came from
+    _col("policy_set", sa.String(64)),  # digest of the policies it was judged under
+    _opt("reason", Text),
+    _opt("waiting_reason", Text),
+    _opt("approval_id", Id),
+    _opt("transaction_id", Id),
+    _opt("tx_hash", sa.String(80)),
+    _opt("fee", U256),  # native base units, paid
+    _opt("flag", sa.String(32)),  # effect_mismatch
+    _col("requested_at", Instant),
+    _opt("resolved_at", Instant),  # policies resolved
+    _opt("ready_at", Instant),
+    _opt("signed_at", Instant),
+    _opt("broadcast_at", Instant),
+    _opt("confirmed_at", Instant),
+    sa.Index("transfer_by_state", "state", "ready_at"),
+)
+
+transition = _table(
+    "transition",
+    sa.Column("transfer_id", Id, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    _col("event", sa.String(32)),
+    _col("from_state", sa.String(16)),
+    _col("to_state", sa.String(16)),
+    _opt("detail", Json),
+    _col("at", Instant),
+)
+
+lane = _table(
+    "lane",
+    sa.Column("wallet_id", Id, primary_key=True),
+    _col("next_nonce", sa.BigInteger),
+    _col("settled_nonce", sa.BigInteger),  # every nonce below is final and posted
+    _opt("settled_block", sa.BigInteger),
+    _col("fence", sa.BigInteger),
+    _opt("holder", sa.String(64)),
+    _opt("leased_until", Instant),
+)
+
+transaction = _table(
+    "transaction",
+    _id(),
+    _col("wallet_id", Id),
+    _col("nonce", sa.BigInteger),
+    _col("transfer_id", Id, index=True),
+    _col("state", sa.String(16)),  # bound, signed, sent, mined, final
+    _col("gas_limit", sa.BigInteger),
+    _col("fee_cap", U256),  # native base units; frozen at binding
+    _col("max_fee_per_gas", U256),
+    _col("max_priority_fee_per_gas", U256),
+    _opt("raw", Text),  # hex of the signed bytes
+    _opt("hash", sa.String(80), index=True),
+    _opt("sent_at", Instant),
+    _opt("last_answer", Text),
+    _opt("block_number", sa.BigInteger),
+    _opt("block_hash", sa.String(80)),
+    _col("created_at", Instant),
+    sa.UniqueConstraint("wallet_id", "nonce"),
+    sa.Index("transaction_by_state", "state", "wallet_id", "nonce"),
+)
+
+# ledger
+
+account = _table(
+    "account",
+    _id(),  # "<owner>/<asset>/<kind>"
+    _col("owner", Id, index=True),  # wallet id, or the network name for the world's accounts
+    _col("network", sa.String(64)),
+    _col("asset", sa.String(128)),
+    _col("kind", sa.String(16)),  # spendable, reserved (of a wallet); outside, paid, fees (of a network)
+    _col("debits", U256),
+    _col("credits", U256),
+    # What a wallet holds is the debit side; it can never be spent below nothing.
+    sa.CheckConstraint("kind NOT IN ('spendable', 'reserved') OR debits >= credits", name="never_negative"),
+)
+
+posting = _table(
+    "posting",
+    sa.Column("id", sa.Integer, primary_key=True),
+    _col("entry", Id, index=True),  # postings of one entry sum to zero for each asset
+    _col("account_id", sa.String(256), index=True),
+    _col("side", sa.String(8)),  # debit, credit
+    _col("amount", U256),
+    _col("why", sa.String(32)),  # inflow, reserve, release, paid, fee
+    _opt("transfer_id", Id, index=True),
+    _col("at", Instant),
+    sa.CheckConstraint("side IN ('debit', 'credit')", name="side"),
+)
+
+# events and webhooks
+
+event = _table(
+    "event",
+    sa.Column("seq", sa.Integer, primary_key=True),
+    _col("id", Id, unique=True),
+    _col("kind", sa.String(64)),
+    _col("subject", Id, index=True),
+    _col("subject_seq", sa.BigInteger),
+    _col("data", Json),
+    _col("at", Instant),
+    sa.UniqueConstraint("subject", "subject_seq"),
+)
+
+webhook = _table(
+    "webhook",
+    _id(),
+    _col("url", Text),
+    _col("events", Json),
+    _col("status", sa.String(16)),  # Enabled, Disabled
+    _col("description", Text),
+    _col("secret", Text),
+    _col("created_at", Instant),
+    _col("updated_at", Instant),
+    _opt("deleted_at", Instant),
+)
+
+# One row an attempt: what the contract calls a webhook event.
+delivery = _table(
+    "delivery",
+    _id(),  # whe-…, new for each attempt
+    _col("webhook_id", Id),
+    _col("event_id", Id),
+    _col("kind", sa.String(64)),
+    _col("attempt", sa.Integer),  # 1-based
+    _opt("retry_of", Id),
+    _col("state", sa.String(16)),  # pending, delivered, failed
+    _col("due_at", Instant),
+    _col("first_due_at", Instant),  # the schedule's offsets count from here
+    _opt("sent_at", Instant),
+    _opt("status", sa.String(16)),  # HTTP status of the answer
+    _opt("error", Text),
+    _opt("next_attempt_at", Instant),
+    sa.Index("delivery_by_due", "state", "webhook_id", "due_at"),
+    sa.Index("delivery_by_webhook", "webhook_id", "event_id", "attempt"),
+    sa.Index("delivery_by_sending", "webhook_id", "sent_at", "id"),
+)

@@ -1,0 +1,80 @@
+"""Wallets, their tags, and assets that are frozen."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from outlay.store.database import Unit
+from outlay.store.paging import page
+from outlay.store.schema import frozen_asset, wallet, wallet_tag
+
+
+def add(unit: Unit, **values: Any) -> None:
+    """Insert a wallet."""
+    unit.execute(sa.insert(wallet).values(**values))
+
+
+def find(unit: Unit, wallet_id: str) -> sa.Row[Any] | None:
+    """Return the wallet, or None."""
+    return unit.execute(sa.select(wallet).where(wallet.c.id == wallet_id)).one_or_none()
+
+
+def update(unit: Unit, wallet_id: str, **values: Any) -> None:
+    """Change columns of a wallet."""
+    unit.execute(sa.update(wallet).where(wallet.c.id == wallet_id).values(**values))
+
+
+def everything(unit: Unit) -> Sequence[sa.Row[Any]]:
+    """Return every wallet."""
+    return unit.execute(sa.select(wallet).order_by(wallet.c.created_at, wallet.c.id)).all()
+
+
+def list_page(unit: Unit, *, limit: int | None, token: str | None) -> tuple[Sequence[sa.Row[Any]], str | None]:
+    """Return one page of wallets."""
+    return page(unit, sa.select(wallet), order=wallet.c.created_at, key=wallet.c.id, limit=limit, token=token)
+
+
+def tags(unit: Unit, wallet_id: str) -> tuple[str, ...]:
+    """Return the wallet's tags, sorted."""
+    rows = unit.execute(sa.select(wallet_tag.c.tag).where(wallet_tag.c.wallet_id == wallet_id))
+    return tuple(sorted(row.tag for row in rows))
+
+
+def all_tags(unit: Unit) -> dict[str, frozenset[str]]:
+    """Return the tags of every wallet by wallet id; a wallet without tags has an empty set."""
+    found: dict[str, set[str]] = {row.id: set() for row in unit.execute(sa.select(wallet.c.id))}
+    for row in unit.execute(sa.select(wallet_tag)):
+        found[row.wallet_id].add(row.tag)
+    return {wallet_id: frozenset(names) for wallet_id, names in found.items()}
+
+
+def add_tags(unit: Unit, wallet_id: str, names: Collection[str]) -> None:
+    """Put tags on a wallet that does not carry them."""
+    for name in names:
+        unit.execute(sa.insert(wallet_tag).values(wallet_id=wallet_id, tag=name))
+
+
+def remove_tags(unit: Unit, wallet_id: str, names: Collection[str]) -> None:
+    """Take tags off a wallet."""
+    unit.execute(sa.delete(wallet_tag).where(wallet_tag.c.wallet_id == wallet_id, wallet_tag.c.tag.in_(list(names))))
+
+
+def freeze(unit: Unit, wallet_id: str, reason: str) -> None:
+    """Stop a wallet until a person has looked; the first reason stays."""
+    unit.execute(
+        sa.update(wallet).where(wallet.c.id == wallet_id, wallet.c.frozen_reason.is_(None)).values(frozen_reason=reason)
+    )
+
+
+def freeze_asset(unit: Unit, *, network: str, asset: str, reason: str, now: int) -> None:
+    """Stop every payout of an asset until a person has looked; the first reason stays."""
+    if find_frozen_asset(unit, network=network, asset=asset) is None:
+        unit.execute(sa.insert(frozen_asset).values(network=network, asset=asset, reason=reason, at=now))
+
+
+def find_frozen_asset(unit: Unit, *, network: str, asset: str) -> sa.Row[Any] | None:
+    """Return why an asset is frozen, or None."""
+    return unit.execute(
+        sa.select(frozen_asset).where(frozen_asset.c.network == network, frozen_asset.c.asset == asset)
+    ).one_or_none()

@@ -1,0 +1,1 @@
+"""The Dfns wire API."""

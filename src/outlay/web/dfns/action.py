@@ -1,0 +1,133 @@
+"""User-action signing: a challenge derived from the intended call, exchanged for a single-use token."""
+
+from typing import Any
+
+import msgspec
+from litestar import Controller, post
+
+from outlay.actions.act import CHALLENGE_LIFE, TOKEN_LIFE, credential_of
+from outlay.actions.organization import open_action
+from outlay.core.errors import ActionSignatureInvalid, BodyTooLarge, InvalidInput
+from outlay.evidence.assertion import Assertion, parse_assertion, verify_assertion
+from outlay.evidence.canonical import read_json
+from outlay.evidence.challenge import METHODS, Preimage, action_challenge, normalize_path
+from outlay.store import users
+from outlay.store.database import Unit
+from outlay.web.body import BODY_MAX, StrictRequest
+from outlay.web.gate import ACTION_TOKEN, CHALLENGE, Gate
+
+PAYLOAD_MAX = BODY_MAX
+
+
+class ActionInit(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What the caller intends to call."""
+
+    userActionHttpMethod: str
+    userActionHttpPath: str
+    userActionPayload: str = ""
+    userActionServerKind: str | None = None
+
+
+class ActionSign(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The signed challenge."""
+
+    challengeIdentifier: str
+    firstFactor: dict[str, Any]
+    secondFactor: dict[str, Any] | None = None
+
+
+def challenge_answer(challenge: str, identifier: str, keys: list[Any], relying_party: str) -> dict[str, Any]:
+    """Return the contract's challenge object."""
+    listed = [{"type": "public-key", "id": key.credential_id} for key in keys]
+    return {
+        "challenge": challenge,
+        "challengeIdentifier": identifier,
+        "rp": {"id": relying_party, "name": "Outlay"},
+        "supportedCredentialKinds": [{"kind": "Key", "factor": "first", "requiresSecondFactor": False}],
+        "userVerification": "required",
+        "attestation": "none",
+        "allowCredentials": {"key": listed, "webauthn": []},
+        "externalAuthenticationUrl": "",
+    }
+
+
+def read_payload(text: str) -> Any:
+    """Return the intended body; the empty text is no body.
+
+    Raises:
+        InvalidInput: it is not a JSON object by the reader's rules. BodyTooLarge: beyond the body limit.
+    """
+    raw = text.encode("utf-8", "surrogatepass")
+    if len(raw) > PAYLOAD_MAX:
+        raise BodyTooLarge(f"the intended body is larger than {PAYLOAD_MAX} bytes")
+    if not text.strip(" \t\r\n"):
+        return {}
+    payload = read_json(raw, field="userActionPayload")
+    if not isinstance(payload, dict):
+        raise InvalidInput("the intended body must be a JSON object", field="userActionPayload")
+    return payload
+
+
+class ActionController(Controller):
+    """``/auth/action``."""
+
+    tags = ("Signing",)
+
+    @post("/auth/action/init", status_code=200, summary="Open a user action")
+    async def init(self, request: StrictRequest, data: ActionInit, gate: Gate) -> dict[str, Any]:
+        """Return the challenge that stands for one intended call by this caller."""
+        method = data.userActionHttpMethod.upper()
+        if method not in METHODS:
+            raise InvalidInput("is POST, PUT, DELETE or GET", field="userActionHttpMethod")
+        path = normalize_path(data.userActionHttpPath, field="userActionHttpPath")
+        payload = read_payload(data.userActionPayload)
+
+        def open_(unit: Unit, caller: Any) -> tuple[Preimage, list[Any]]:
+            preimage = open_action(
+                unit,
+                now=gate.clock.now(),
+                entropy=gate.entropy,
+                caller=caller,
+                method=method,
+                path=path,
+                payload=payload,
+            )
+            return preimage, list(users.credentials_of(unit, caller.user_id, active_only=True))
+
+        preimage, keys = await gate.read(request, None, open_)
+        identifier = gate.seals.seal(CHALLENGE, {"preimage": preimage.document()})
+        return challenge_answer(action_challenge(preimage), identifier, keys, gate.config.server.relying_party)
+
+    @post("/auth/action", status_code=200, summary="Exchange a signed challenge for a token")
+    async def sign(self, request: StrictRequest, data: ActionSign, gate: Gate) -> dict[str, Any]:
+        """Return the single-use token for the call the challenge stands for."""
+        preimage = Preimage.from_document(gate.seals.open(CHALLENGE, data.challengeIdentifier)["preimage"])
+        assertion = parse_assertion(data.firstFactor)
+        now = gate.clock.now()
+        if now >= preimage.expires:
+            raise ActionSignatureInvalid("this challenge has expired: request a new one")
+
+        def check(unit: Unit, caller: Any) -> str:
+            return _check(unit, caller.user_id, preimage, assertion, gate)
+
+        credential_uuid = await gate.read(request, None, check)
+        token = {
+            "preimage": preimage.document(),
+            "assertion": assertion.document(),
+            "credential": credential_uuid,
+            "expires": min(now + TOKEN_LIFE, preimage.issued + CHALLENGE_LIFE + TOKEN_LIFE),
+        }
+        return {"userAction": gate.seals.seal(ACTION_TOKEN, token)}
+
+
+def _check(unit: Unit, user_id: str, preimage: Preimage, assertion: Assertion, gate: Gate) -> str:
+    """Verify the assertion now, so that a wrong key is told at once; it is verified again at use."""
+    if preimage.identity != user_id:
+        raise ActionSignatureInvalid("this challenge was issued to another identity")
+    key = users.find_credential_by_name(unit, assertion.cred_id)
+    if key is None or key.user_id != user_id or not key.is_active or key.id not in preimage.credentials:
+        raise ActionSignatureInvalid("this credential was not offered by the challenge")
+    origins = gate.config.server.origins
+    verify_assertion(assertion, credential_of(key, origins=origins), action_challenge(preimage), origins=origins)
+    uuid: str = key.id
+    return uuid

@@ -1,0 +1,372 @@
+"""Users, service accounts, credentials, registration and login."""
+
+from typing import Any
+
+import msgspec
+from litestar import Controller, delete, get, post, put
+
+from outlay.actions import people, present
+from outlay.core.errors import InvalidInput, NotAuthenticated, NotFound
+from outlay.evidence.assertion import parse_assertion
+from outlay.evidence.challenge import (
+    LoginPreimage,
+    RegistrationPreimage,
+    login_challenge,
+    registration_challenge,
+)
+from outlay.store import organizations, users
+from outlay.web.body import StrictRequest
+from outlay.web.dfns.action import challenge_answer
+from outlay.web.gate import LOGIN, REGISTRATION, Gate, page_arguments
+
+ALGORITHMS = (-8, -7, -257)
+"""COSE numbers of Ed25519, ECDSA on P-256 and RSA PKCS#1 with SHA-256."""
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A body without unknown members."""
+
+
+class CreateServiceAccount(Body):
+    """A machine identity to be made."""
+
+    name: str
+    publicKey: str
+    permissionId: str | None = None
+    externalId: str | None = None
+    daysValid: int | None = None
+
+
+class UpdateServiceAccount(Body):
+    """What may change of a service account."""
+
+    name: str | None = None
+    externalId: str | None = None
+
+
+class CreateUser(Body):
+    """A person to be invited."""
+
+    email: str
+    kind: str
+    publicKey: str | None = None
+    externalId: str | None = None
+    isSSORequired: bool | None = None
+
+
+class Force(Body):
+    """Accepted for compatibility and without effect."""
+
+    force: bool | None = None
+
+
+class RegistrationInit(Body):
+    """Who takes up which invitation."""
+
+    username: str
+    registrationCode: str
+    orgId: str | None = None
+    tenantId: str | None = None
+
+
+class NewCredential(Body):
+    """A key and its attestation."""
+
+    credentialKind: str
+    credentialInfo: dict[str, Any]
+    credentialName: str | None = None
+    encryptedPrivateKey: str | None = None
+
+
+class Registration(Body):
+    """The new person's first credential."""
+
+    firstFactorCredential: NewCredential
+
+
+class LoginInit(Body):
+    """Who wants to log in."""
+
+    username: str
+    orgId: str | None = None
+    tenantId: str | None = None
+
+
+class Login(Body):
+    """A signed login challenge."""
+
+    challengeIdentifier: str
+    firstFactor: dict[str, Any]
+
+
+class Logout(Body):
+    """Which sessions to end."""
+
+    allSessions: bool | None = None
+
+
+class ServiceAccountController(Controller):
+    """``/auth/service-accounts``."""
+
+    path = "/auth/service-accounts"
+    tags = ("Service accounts",)
+
+    @get(summary="List service accounts")
+    async def list_(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
+        """Return every service account, newest first."""
+
+        def read(unit: Any, _caller: Any) -> dict[str, Any]:
+            org = organizations.get(unit)
+            found = users.all_service_accounts(unit)
+            return {"items": [present.service_account(unit, row, org.id) for row in found]}
+
+        return await gate.read(request, "Auth:ServiceAccounts:Read", read)
+
+    @post(status_code=200, summary="Create a service account")
+    async def create(self, request: StrictRequest, data: CreateServiceAccount, gate: Gate) -> dict[str, Any]:
+        """Create a machine identity with one key; its token is in this answer and never again."""
+        document, claims = await gate.write(
+            request,
+            "Auth:ServiceAccounts:Create",
+            lambda act: people.create_service_account(
+                act,
+                name=data.name,
+                public_key=data.publicKey,
+                permission_id=data.permissionId,
+                days_valid=data.daysValid,
+                external_id=data.externalId,
+            ),
+        )
+        document["accessTokens"][0]["accessToken"] = gate.seals.sign_token(claims)
+        return document
+
+    @get("/{user_id:str}", summary="Read a service account")
+    async def read(self, request: StrictRequest, user_id: str, gate: Gate) -> dict[str, Any]:
+        """Return one service account."""
+
+        def read(unit: Any, _caller: Any) -> dict[str, Any]:
+            row = users.find(unit, user_id)
+            if row is None or not row.is_service_account:
+                raise NotFound("no such service account")
+            return present.service_account(unit, row, organizations.get(unit).id)
+
+        return await gate.read(request, "Auth:ServiceAccounts:Read", read)
+
+    @put("/{user_id:str}", summary="Rename a service account")
+    async def update(
+        self, request: StrictRequest, user_id: str, data: UpdateServiceAccount, gate: Gate
+    ) -> dict[str, Any]:
+        """Change a service account's name or correlation id."""
+        return await gate.write(
+            request,
+            "Auth:ServiceAccounts:Update",
+            lambda act: people.rename_service_account(act, user_id, name=data.name, external_id=data.externalId),
+        )
+
+    @put("/{user_id:str}/activate", summary="Switch a service account on")
+    async def activate(self, request: StrictRequest, user_id: str, gate: Gate) -> dict[str, Any]:
+        """Switch a service account on again."""
+        await request.expect_empty()
+        return await gate.write(
+            request,
+            "Auth:ServiceAccounts:Activate",
+            lambda act: people.activate(act, user_id, service_account=True),
+        )
+
+    @put("/{user_id:str}/deactivate", summary="Switch a service account off")
+    async def deactivate(self, request: StrictRequest, user_id: str, gate: Gate) -> dict[str, Any]:
+        """Switch a service account off at once."""
+        _read_force(await request.payload())
+        return await gate.write(
+            request,
+            "Auth:ServiceAccounts:Deactivate",
+            lambda act: people.deactivate(act, user_id, service_account=True),
+        )
+
+    @delete("/{user_id:str}", status_code=200, summary="Archive a service account")
+    async def archive(self, request: StrictRequest, user_id: str, gate: Gate) -> dict[str, Any]:
+        """Remove a service account for good."""
+        await request.expect_empty()
+        return await gate.write(
+            request,
+            "Auth:ServiceAccounts:Delete",
+            lambda act: people.delete(act, user_id, service_account=True),
+        )
+
+
+def _read_force(payload: dict[str, Any]) -> None:
+    if set(payload) - {"force"} or not isinstance(payload.get("force", False), bool):
+        raise InvalidInput("this call takes no body but {force}", field=next(iter(payload)))
+
+
+class UserController(Controller):
+    """``/auth/users``."""
+
+    path = "/auth/users"
+    tags = ("Users",)
+
+    @get(summary="List users")
+    async def list_(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
+        """Return one page of people."""
+        page = page_arguments(request)
+
+        def read(unit: Any, _caller: Any) -> dict[str, Any]:
+            org = organizations.get(unit)
+            rows, token = users.list_page(unit, service_accounts=False, **page)
+            return present.page([present.user(unit, row, org.id) for row in rows], token)
+
+        return await gate.read(request, "Auth:Users:Read", read)
+
+    @post(status_code=200, summary="Invite a person")
+    async def invite(self, request: StrictRequest, data: CreateUser, gate: Gate) -> dict[str, Any]:
+        """Invite a person; the registration code is in this answer and never again."""
+        if data.kind != "CustomerEmployee":
+            raise InvalidInput('only "CustomerEmployee" is offered', field="kind")
+        if data.isSSORequired:
+            raise InvalidInput("single sign-on is not offered", field="isSSORequired")
+        return await gate.write(
+            request,
+            "Auth:Users:Create",
+            lambda act: people.invite(act, email=data.email, public_key=data.publicKey, external_id=data.externalId),
+        )
+
+    @get("/{user_id:str}", summary="Read a user")
+    async def read(self, request: StrictRequest, user_id: str, gate: Gate) -> dict[str, Any]:
+        """Return one person."""
+
+        def read(unit: Any, _caller: Any) -> dict[str, Any]:
+            row = users.find(unit, user_id)
+            if row is None or row.is_service_account:
+                raise NotFound("User not found")
+            return present.user(unit, row, organizations.get(unit).id)
+
+        return await gate.read(request, "Auth:Users:Read", read)
+
+    @put("/{user_id:str}/activate", summary="Switch a user on and vouch for their keys")
+    async def activate(self, request: StrictRequest, user_id: str, gate: Gate) -> dict[str, Any]:
+        """Switch a person on; from now on their votes count."""
+        await request.expect_empty()
+        return await gate.write(
+            request, "Auth:Users:Activate", lambda act: people.activate(act, user_id, service_account=False)
+        )
+
+    @put("/{user_id:str}/deactivate", summary="Switch a user off")
+    async def deactivate(self, request: StrictRequest, user_id: str, gate: Gate) -> dict[str, Any]:
+        """Switch a person off at once; their votes on open approvals stop counting."""
+        await request.expect_empty()
+        return await gate.write(
+            request, "Auth:Users:Deactivate", lambda act: people.deactivate(act, user_id, service_account=False)
+        )
+
+    @delete("/{user_id:str}", status_code=200, summary="Remove a user")
+    async def remove(self, request: StrictRequest, user_id: str, gate: Gate) -> dict[str, Any]:
+        """Remove a person for good."""
+        await request.expect_empty()
+        return await gate.write(
+            request, "Auth:Users:Delete", lambda act: people.delete(act, user_id, service_account=False)
+        )
+
+
+class SessionController(Controller):
+    """Registration, login and the caller's own credentials."""
+
+    path = "/auth"
+    tags = ("Sessions",)
+
+    @get("/credentials", summary="List the caller's credentials")
+    async def credentials(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
+        """Return the caller's own credentials."""
+        return await gate.read(
+            request,
+            None,
+            lambda unit, caller: {
+                "items": [present.credential(row) for row in users.credentials_of(unit, caller.user_id)]
+            },
+        )
+
+    @post("/registration/init", status_code=200, summary="Begin a registration")
+    async def begin_registration(self, request: StrictRequest, data: RegistrationInit, gate: Gate) -> dict[str, Any]:
+        """Return the challenge for the key of an invited person."""
+        preimage, row = await gate.db.read(
+            lambda unit: people.begin_registration(
+                unit,
+                now=gate.clock.now(),
+                entropy=gate.entropy,
+                org_id=data.orgId,
+                username=data.username,
+                code=data.registrationCode,
+            )
+        )
+        return {
+            "temporaryAuthenticationToken": gate.seals.seal(REGISTRATION, preimage.document()),
+            "user": {"id": row.id, "name": row.username, "displayName": row.name},
+            "challenge": registration_challenge(preimage),
+            "rp": {"id": gate.config.server.relying_party, "name": "Outlay"},
+            "supportedCredentialKinds": {"firstFactor": ["Key"], "secondFactor": []},
+            "authenticatorSelection": {
+                "residentKey": "required",
+                "requireResidentKey": True,
+                "userVerification": "required",
+            },
+            "attestation": "none",
+            "pubKeyCredParams": [{"type": "public-key", "alg": number} for number in ALGORITHMS],
+            "excludeCredentials": [],
+            "otpUrl": "",
+        }
+
+    @post("/registration", status_code=200, summary="Finish a registration")
+    async def register(self, request: StrictRequest, data: Registration, gate: Gate) -> dict[str, Any]:
+        """Store the new person's key; the bearer is the temporary token of the first call."""
+        text = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        try:
+            preimage = RegistrationPreimage.from_document(gate.seals.open(REGISTRATION, text))
+        except Exception as error:
+            raise NotAuthenticated("send the temporary token of /auth/registration/init as bearer") from error
+        offered = data.firstFactorCredential
+        return await gate.db.write(
+            lambda unit: people.register(
+                unit,
+                now=gate.clock.now(),
+                entropy=gate.entropy,
+                preimage=preimage,
+                credential_kind=offered.credentialKind,
+                credential_info=offered.credentialInfo,
+                credential_name=offered.credentialName,
+            )
+        )
+
+    @post("/login/init", status_code=200, summary="Begin a login")
+    async def begin_login(self, request: StrictRequest, data: LoginInit, gate: Gate) -> dict[str, Any]:
+        """Return a login challenge."""
+        preimage, keys = await gate.db.read(
+            lambda unit: people.begin_login(
+                unit, now=gate.clock.now(), entropy=gate.entropy, username=data.username, org_id=data.orgId
+            )
+        )
+        identifier = gate.seals.seal(LOGIN, preimage.document())
+        return challenge_answer(login_challenge(preimage), identifier, keys, gate.config.server.relying_party)
+
+    @post("/login", status_code=200, summary="Log in")
+    async def log_in(self, request: StrictRequest, data: Login, gate: Gate) -> dict[str, Any]:
+        """Return a bearer token that lives eight hours."""
+        preimage = LoginPreimage.from_document(gate.seals.open(LOGIN, data.challengeIdentifier))
+        assertion = parse_assertion(data.firstFactor)
+        claims = await gate.db.write(
+            lambda unit: people.log_in(
+                unit,
+                now=gate.clock.now(),
+                entropy=gate.entropy,
+                preimage=preimage,
+                assertion=assertion,
+                origins=gate.config.server.origins,
+            )
+        )
+        return {"token": gate.seals.sign_token(claims)}
+
+    @put("/logout", status_code=200, summary="Log out")
+    async def log_out(self, request: StrictRequest, data: Logout, gate: Gate) -> dict[str, Any]:
+        """End this session, or all sessions of the caller."""
+        caller = await gate.read(request, None, lambda _unit, who: who)
+        token_id = None if data.allSessions else caller.token_id
+        await gate.db.write(lambda unit: users.revoke_tokens(unit, caller.user_id, token_id=token_id))
+        return {"message": "logged out"}

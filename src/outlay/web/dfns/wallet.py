@@ -1,0 +1,191 @@
+"""Wallets, tags and transfers."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, delete, get, post, put
+from litestar.params import Dependency
+
+from outlay.actions import present
+from outlay.actions import wallets as actions
+from outlay.actions.admit import request_transfer
+from outlay.actions.withdraw import withdraw
+from outlay.core.errors import NotFound
+from outlay.signer import Signer
+from outlay.store import transfers, wallets
+from outlay.web.body import StrictRequest
+from outlay.web.dfns.identity import Body
+from outlay.web.gate import Gate, page_arguments
+
+Address = Annotated[str, msgspec.Meta(description="0x and 40 hex digits; mixed case must be a right checksum")]
+
+
+AnySigner = Annotated[Signer, Dependency(skip_validation=True)]
+
+
+class CreateWallet(Body):
+    """A hot wallet to be made."""
+
+    network: str
+    name: str | None = None
+    externalId: str | None = None
+    tags: list[str] | None = None
+
+
+class UpdateWallet(Body):
+    """What may change of a wallet; null clears."""
+
+    name: str | msgspec.UnsetType | None = msgspec.UNSET
+    externalId: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Tags(Body):
+    """Tags to add or remove."""
+
+    tags: list[str]
+
+
+class NativeTransfer(msgspec.Struct, tag_field="kind", tag="Native", forbid_unknown_fields=True, kw_only=True):
+    """Pay the network's own coin."""
+
+    to: Address
+    amount: str
+    externalId: str | None = None
+    priority: str | None = None
+
+
+class Erc20Transfer(msgspec.Struct, tag_field="kind", tag="Erc20", forbid_unknown_fields=True, kw_only=True):
+    """Pay a token."""
+
+    contract: Address
+    to: Address
+    amount: str
+    externalId: str | None = None
+    priority: str | None = None
+
+
+class WalletController(Controller):
+    """``/wallets``."""
+
+    path = "/wallets"
+    tags = ("Wallets",)
+
+    @get(summary="List wallets")
+    async def list_(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
+        """Return one page of wallets."""
+        page = page_arguments(request)
+
+        def read(unit: Any, _caller: Any) -> dict[str, Any]:
+            rows, token = wallets.list_page(unit, **page)
+            return present.page([present.wallet(unit, row) for row in rows], token)
+
+        return await gate.read(request, "Wallets:Read", read)
+
+    @post(status_code=200, summary="Create a wallet")
+    async def create(self, request: StrictRequest, data: CreateWallet, gate: Gate, signer: AnySigner) -> dict[str, Any]:
+        """Create a hot wallet; the signer makes its key."""
+        actions.check_network(gate.config, data.network)
+        if data.tags:
+            actions.parse_tags(data.tags)
+        await gate.check(request, "Wallets:Create")
+        wallet_id = actions.new_wallet_id(gate.entropy)
+        key = await signer.create_key(wallet_id)
+        return await gate.write(
+            request,
+            "Wallets:Create",
+            lambda act: actions.create(
+                act,
+                wallet_id=wallet_id,
+                network=data.network,
+                key_id=key.key_id,
+                address=key.address,
+                public_key=key.public_key_hex,
+                name=data.name,
+                external_id=data.externalId,
+                tags=data.tags or (),
+            ),
+        )
+
+    @get("/{wallet_id:str}", summary="Read a wallet")
+    async def read(self, request: StrictRequest, wallet_id: str, gate: Gate) -> dict[str, Any]:
+        """Return one wallet."""
+        return await gate.read(
+            request, "Wallets:Read", lambda unit, _: present.wallet(unit, actions.get(unit, wallet_id))
+        )
+
+    @put("/{wallet_id:str}", summary="Rename a wallet")
+    async def update(self, request: StrictRequest, wallet_id: str, data: UpdateWallet, gate: Gate) -> dict[str, Any]:
+        """Change a wallet's name or correlation id."""
+        given = {"name": data.name, "external_id": data.externalId}
+        changes = {name: value for name, value in given.items() if not isinstance(value, msgspec.UnsetType)}
+        return await gate.write(request, "Wallets:Update", lambda act: actions.rename(act, wallet_id, changes=changes))
+
+    @put("/{wallet_id:str}/tags", summary="Tag a wallet")
+    async def tag(self, request: StrictRequest, wallet_id: str, data: Tags, gate: Gate) -> dict[str, Any]:
+        """Put tags on a wallet."""
+        return await gate.write(request, "Wallets:Tags:Add", lambda act: actions.add_tags(act, wallet_id, data.tags))
+
+    @delete("/{wallet_id:str}/tags", status_code=200, summary="Untag a wallet")
+    async def untag(self, request: StrictRequest, wallet_id: str, data: Tags, gate: Gate) -> dict[str, Any]:
+        """Take tags off a wallet."""
+        return await gate.write(
+            request, "Wallets:Tags:Remove", lambda act: actions.remove_tags(act, wallet_id, data.tags)
+        )
+
+    @post("/{wallet_id:str}/transfers", status_code=200, summary="Request a transfer")
+    async def transfer(
+        self,
+        request: StrictRequest,
+        wallet_id: str,
+        data: NativeTransfer | Erc20Transfer,
+        gate: Gate,
+    ) -> dict[str, Any]:
+        """Request a payout: it flows, waits for people or is blocked, as the policies say."""
+        return await gate.write(
+            request,
+            "Wallets:Transfers:Create",
+            lambda act: request_transfer(
+                act,
+                wallet_id,
+                kind="Erc20" if isinstance(data, Erc20Transfer) else "Native",
+                contract=data.contract if isinstance(data, Erc20Transfer) else None,
+                to=data.to,
+                amount=data.amount,
+                priority=data.priority,
+                external_id=data.externalId,
+                quote_of=lambda asset: gate.price_of(asset, act.now),
+            ),
+        )
+
+    @get("/{wallet_id:str}/transfers", summary="List transfers")
+    async def list_transfers(self, request: StrictRequest, wallet_id: str, gate: Gate) -> dict[str, Any]:
+        """Return one page of a wallet's transfers."""
+        page = page_arguments(request)
+
+        def read(unit: Any, _caller: Any) -> dict[str, Any]:
+            actions.get(unit, wallet_id)
+            rows, token = transfers.list_page(unit, wallet_id, **page)
+            items = present.page([present.transfer(row, gate.config) for row in rows], token)
+            return {"walletId": wallet_id, **items}
+
+        return await gate.read(request, "Wallets:Transfers:Read", read)
+
+    @get("/{wallet_id:str}/transfers/{transfer_id:str}", summary="Read a transfer")
+    async def read_transfer(
+        self, request: StrictRequest, wallet_id: str, transfer_id: str, gate: Gate
+    ) -> dict[str, Any]:
+        """Return one transfer in its current state."""
+
+        def read(unit: Any, _caller: Any) -> dict[str, Any]:
+            row = transfers.find(unit, transfer_id)
+            if row is None or row.wallet_id != wallet_id:
+                raise NotFound("no such transfer")
+            return present.transfer(row, gate.config)
+
+        return await gate.read(request, "Wallets:Transfers:Read", read)
+
+    @put("/{wallet_id:str}/transfers/{transfer_id:str}/abort", summary="Abort a transfer")
+    async def abort(self, request: StrictRequest, wallet_id: str, transfer_id: str, gate: Gate) -> dict[str, Any]:
+        """Take back a transfer that no nonce was bound to yet."""
+        await request.expect_empty()
+        return await gate.write(request, "Wallets:Transfers:Abort", lambda act: withdraw(act, wallet_id, transfer_id))

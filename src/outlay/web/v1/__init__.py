@@ -1,0 +1,1 @@
+"""Our own API, beside the Dfns wire API."""

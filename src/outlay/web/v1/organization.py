@@ -1,0 +1,81 @@
+"""The organization: its settings, records and ledger."""
+
+from typing import Any
+
+from litestar import Controller, get, put
+
+from outlay.actions.organization import apply_config, money_digest
+from outlay.store import ledger, organizations
+from outlay.web.body import StrictRequest
+from outlay.web.dfns.identity import Body
+from outlay.web.gate import Gate
+
+
+class ApplyConfig(Body):
+    """The money settings an admin signs, exactly as ``GET /v1/config`` shows them."""
+
+    moneySettings: dict[str, Any]
+
+
+class OrganizationController(Controller):
+    """``/v1``."""
+
+    path = "/v1"
+    tags = ("Organization",)
+
+    @get("/health", summary="Is the server up?")
+    async def health(self, gate: Gate) -> dict[str, Any]:
+        """Return ok, and whether payouts are admitted; needs no token."""
+        ours = money_digest(gate.config)
+        applied = await gate.db.read(lambda unit: organizations.get(unit).money_settings)
+        return {"status": "ok", "admitting": applied == ours}
+
+    @get("/config", summary="Read the money settings")
+    async def config(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
+        """Return the money settings this server has loaded, and whether they are the signed ones."""
+        ours = money_digest(gate.config)
+        applied = await gate.read(request, None, lambda unit, _: organizations.get(unit).money_settings)
+        return {
+            "moneySettings": gate.config.money_settings(),
+            "digest": ours,
+            "appliedDigest": applied,
+            "applied": applied == ours,
+        }
+
+    @put("/config", summary="Apply the money settings")
+    async def apply(self, request: StrictRequest, data: ApplyConfig, gate: Gate) -> dict[str, Any]:
+        """Make the loaded money settings the organization's, under the caller's signature."""
+        return await gate.write(request, "Config:Apply", lambda act: apply_config(act, settings=data.moneySettings))
+
+    @get("/records", summary="Read the records")
+    async def records(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
+        """Return the head of the record chain and its root's fingerprint."""
+
+        def read(unit: Any, _caller: Any) -> dict[str, Any]:
+            org = organizations.get(unit)
+            return {"orgId": org.id, "root": org.root, "head": org.head, "seq": org.head_seq}
+
+        return await gate.read(request, None, read)
+
+    @get("/ledger", summary="Read the ledger")
+    async def ledger(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
+        """Return every account; the answer is given only if the whole ledger checks."""
+
+        def read(unit: Any, _caller: Any) -> dict[str, Any]:
+            ledger.check(unit)
+            return {
+                "accounts": [
+                    {
+                        "id": row.id,
+                        "owner": row.owner,
+                        "network": row.network,
+                        "asset": row.asset,
+                        "kind": row.kind,
+                        "debits": str(row.debits),
+                        "credits": str(row.credits),
+                    }
+                    for row in ledger.accounts(unit)
+                ]
+            }
+
+        return await gate.read(request, "Wallets:Read", read)
