@@ -167,7 +167,7 @@ def initialize(
         database.close()
     keystore = Keystore.create(layout.keystore, _passphrase(passphrase_file), entropy)
     Journal.create(layout.journal, root=founded.root, keystore_id=keystore.id).close()
-    return Initialized(founded=founded, token=seals.sign_token(founded.claims()), private_key_file=private_key_file)
+    return Initialized(founded=founded, token=seals.sign_token(founded.claims), private_key_file=private_key_file)
 
 
 def _passphrase(path: Path) -> bytes:

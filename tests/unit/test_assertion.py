@@ -288,7 +288,7 @@ def test_unusable_stored_key_verifies_nothing() -> None:
         refuse(assertion, dataclasses.replace(credential, public_key=pem))
 
 
-# --- public keys ----------------------------------------------------------------------------------------------
+# Public keys
 
 
 def public_pem(key: Any) -> str:
@@ -407,7 +407,7 @@ def test_private_keys_are_held_to_the_same_rules() -> None:
             load_private_key(text)
 
 
-# --- passkeys -------------------------------------------------------------------------------------------------
+# Passkeys
 
 
 def passkey(
@@ -517,7 +517,7 @@ def test_passkey_needs_an_allowed_origin() -> None:
             verify_assertion(*passkey(), CHALLENGE, origins=origins)
 
 
-# --- the wire -------------------------------------------------------------------------------------------------
+# The wire
 
 WIRE: dict[str, Any] = VECTORS[0]["firstFactor"]["credentialAssertion"]
 

@@ -191,7 +191,7 @@ def org() -> Organization:
     return Organization()
 
 
-# --- evidence in itself ---------------------------------------------------------------------------------------
+# Evidence in itself
 
 
 def test_evidence_verifies_after_being_stored(org: Organization) -> None:
@@ -266,7 +266,7 @@ def test_evidence_signed_by_a_credential_that_was_not_offered_is_noticed(org: Or
             verify_evidence(org.pay(other, **changes))
 
 
-# --- the walk from the root -----------------------------------------------------------------------------------
+# The walk from the root
 
 
 def test_history_knows_everybody_the_chain_introduced(org: Organization) -> None:

@@ -292,6 +292,19 @@ async def test_sends_go_to_every_endpoint_by_batches() -> None:
     assert await rpc_of(FakeNodes(a=TAKES)).send([]) == []
 
 
+async def test_after_a_lost_answer_an_endpoint_gets_no_further_batch() -> None:
+    seen: list[str] = []
+
+    def fails_once(raw: str) -> str:
+        seen.append(raw)
+        raise EndpointFailed("no answer")
+
+    answers = await rpc_of(FakeNodes(a=node(eth_sendRawTransaction=fails_once)), batch_size=1).send([b"\2\1", b"\2\2"])
+    assert [answer.text for answer in answers] == ["endpoint 1: no answer", "no endpoint could be asked"]
+    assert [answer.kind.value for answer in answers] == ["unknown", "unknown"]
+    assert seen == ["0x0201"]
+
+
 async def test_one_refusal_in_a_batch_is_its_own() -> None:
     def picky(raw: str) -> str:
         if raw == "0x0202":

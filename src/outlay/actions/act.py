@@ -5,6 +5,8 @@ identity, the credential and the permission, spends the challenge's nonce togeth
 action's own refusal from leaving anything but the spent nonce behind.
 """
 
+import hashlib
+import hmac
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,7 @@ from outlay.core.errors import (
 )
 from outlay.core.seams import DAY, MINUTE, SECOND, Entropy, Instant
 from outlay.evidence.assertion import Assertion, Credential, verify_assertion
+from outlay.evidence.base64url import to_base64url
 from outlay.evidence.bundle import evidence_document
 from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage, action_challenge
@@ -41,6 +44,7 @@ class Caller:
     token_id: str
     username: str
     is_service_account: bool
+    is_vouched: bool  #: an admin stands for the key: only then may it sign anything
     operations: frozenset[str]
 
     def require(self, *operations: str) -> None:
@@ -165,6 +169,49 @@ def append_record(
     return digest
 
 
+def issue_token(
+    unit: Unit,
+    entropy: Entropy,
+    *,
+    org_id: str,
+    user_id: str,
+    credential_uuid: str,
+    kind: str,
+    name: str,
+    now: Instant,
+    life: Instant,
+) -> dict[str, Any]:
+    """Store a new bearer token's row and return its claims, to be signed.
+
+    The claims hold a secret of which only the hash is stored, so a leaked sealing key cannot make a token. Clients
+    that set an organization look for the namespaced claim.
+    """
+    token_id, secret = ids.new_id(ids.TOKEN, entropy), to_base64url(entropy.token(24))
+    users.add_token(
+        unit,
+        id=token_id,
+        user_id=user_id,
+        credential_id=credential_uuid,
+        secret_hash=_hash(secret),
+        kind=kind,
+        name=name,
+        is_active=True,
+        created_at=now,
+        expires_at=now + life,
+    )
+    return {
+        "jti": token_id,
+        "sub": user_id,
+        "exp": (now + life) // SECOND,
+        "secret": secret,
+        "https://custom/app_metadata": {"orgId": org_id, "userId": user_id, "tokenId": token_id},
+    }
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def authenticate(unit: Unit, claims: dict[str, Any], *, now: Instant) -> Caller:
     """Return who a bearer token belongs to, as the database stands now.
 
@@ -177,7 +224,12 @@ def authenticate(unit: Unit, claims: dict[str, Any], *, now: Instant) -> Caller:
         NotAuthenticated: unknown, expired or revoked token, or an inactive identity or credential.
     """
     row = users.find_token(unit, str(claims.get("jti")))
-    if row is None or row.user_id != claims.get("sub") or not row.is_active:
+    if (
+        row is None
+        or row.user_id != claims.get("sub")
+        or not row.is_active
+        or not hmac.compare_digest(row.secret_hash, _hash(str(claims.get("secret"))))
+    ):
         raise NotAuthenticated("this token was revoked or is not known here: log in again")
     if now >= row.expires_at:
         raise NotAuthenticated("this token has expired: log in again")
@@ -193,6 +245,7 @@ def authenticate(unit: Unit, claims: dict[str, Any], *, now: Instant) -> Caller:
         token_id=row.id,
         username=user.username,
         is_service_account=user.is_service_account,
+        is_vouched=user.may_vote,
         operations=permissions.operations_of(unit, user.id),
     )
 
@@ -300,6 +353,11 @@ def verify(
         )
     row, credential = _check_signature(unit, call, caller, config)
     _check_head(unit, org, call.preimage)
+    if not caller.is_vouched:
+        raise NotPermitted(
+            f"nobody vouches for the key of {caller.username} yet: an admin compares its fingerprint and activates"
+            f" the user (PUT /auth/users/{caller.user_id}/activate)"
+        )
     caller.require(*operations)
     return Act(
         unit=unit,

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from outlay.actions.act import CHALLENGE_LIFE, Act, Caller
+from outlay.actions.act import CHALLENGE_LIFE, Act, Caller, issue_token
 from outlay.actions.policies import insert_policy
 from outlay.config import Config
 from outlay.core import ids
@@ -33,23 +33,8 @@ class Founded:
     user_id: str
     credential_uuid: str
     credential_id: str
-    token_id: str
-    token_expires: Instant
+    claims: dict[str, Any]  #: of the admin's first bearer token
     root: str  #: fingerprint of the genesis record, hex
-
-    def claims(self) -> dict[str, Any]:
-        """Return the claims of the admin's first bearer token."""
-        return bearer_claims(self.org_id, self.user_id, self.token_id, self.token_expires)
-
-
-def bearer_claims(org_id: str, user_id: str, token_id: str, expires: Instant) -> dict[str, Any]:
-    """Return what a bearer token says; clients that set an organization look for the namespaced claim."""
-    return {
-        "jti": token_id,
-        "sub": user_id,
-        "exp": expires // 1_000_000,
-        "https://custom/app_metadata": {"orgId": org_id, "userId": user_id, "tokenId": token_id},
-    }
 
 
 def money_digest(config: Config) -> str:
@@ -152,25 +137,23 @@ def found(
     )
     for policy_id, document in policies:
         insert_policy(unit, policy_id, document, now=now, allow_empty=True)
-    token_id = ids.new_id(ids.TOKEN, entropy)
-    users.add_token(
+    claims = issue_token(
         unit,
-        id=token_id,
+        entropy,
+        org_id=org_id,
         user_id=user_id,
-        credential_id=credential_uuid,
+        credential_uuid=credential_uuid,
         kind="Token",
         name="first admin",
-        is_active=True,
-        created_at=now,
-        expires_at=now + ADMIN_TOKEN_LIFE,
+        now=now,
+        life=ADMIN_TOKEN_LIFE,
     )
     return Founded(
         org_id=org_id,
         user_id=user_id,
         credential_uuid=credential_uuid,
         credential_id=credential_id,
-        token_id=token_id,
-        token_expires=now + ADMIN_TOKEN_LIFE,
+        claims=claims,
         root=root,
     )
 

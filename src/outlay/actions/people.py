@@ -3,8 +3,8 @@
 from typing import Any
 
 from outlay.actions import present
-from outlay.actions.act import CHALLENGE_LIFE, Act, append_record, credential_of
-from outlay.actions.organization import bearer_claims, hash_code
+from outlay.actions.act import CHALLENGE_LIFE, Act, append_record, credential_of, issue_token
+from outlay.actions.organization import hash_code
 from outlay.core import ids
 from outlay.core.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NotPermitted, PreconditionFailed
 from outlay.core.seams import DAY, HOUR, Entropy, Instant
@@ -193,21 +193,19 @@ def create_service_account(
             created_at=act.now,
             updated_at=act.now,
         )
-    token_id = act.new_id(ids.TOKEN)
-    expires = act.now + days * DAY
-    users.add_token(
+    claims = issue_token(
         act.unit,
-        id=token_id,
+        act.entropy,
+        org_id=act.org.id,
         user_id=user_id,
-        credential_id=uuid,
+        credential_uuid=uuid,
         kind="ServiceAccount",
         name=name,
-        is_active=True,
-        created_at=act.now,
-        expires_at=expires,
+        now=act.now,
+        life=days * DAY,
     )
     act.result_id = user_id
-    return _answer(act, user_id, True), bearer_claims(act.org.id, user_id, token_id, expires)
+    return _answer(act, user_id, True), claims
 
 
 def rename_service_account(act: Act, user_id: str, *, name: str | None, external_id: str | None) -> dict[str, Any]:
@@ -406,18 +404,16 @@ def log_in(
     ):
         raise NotAuthenticated("this credential cannot log in here")
     verify_assertion(assertion, credential_of(key, origins=origins), login_challenge(preimage), origins=origins)
-    token_id = ids.new_id(ids.TOKEN, entropy)
-    expires = now + LOGIN_LIFE
-    users.add_token(
+    claims = issue_token(
         unit,
-        id=token_id,
+        entropy,
+        org_id=org.id,
         user_id=user.id,
-        credential_id=key.id,
+        credential_uuid=key.id,
         kind="Token",
         name="login",
-        is_active=True,
-        created_at=now,
-        expires_at=expires,
+        now=now,
+        life=LOGIN_LIFE,
     )
-    evidence.spend(unit, nonce=preimage.nonce, result_id=token_id, keep_until=preimage.expires + DAY)
-    return bearer_claims(org.id, user.id, token_id, expires)
+    evidence.spend(unit, nonce=preimage.nonce, result_id=claims["jti"], keep_until=preimage.expires + DAY)
+    return claims

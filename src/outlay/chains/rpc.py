@@ -223,9 +223,10 @@ class JsonRpc:
                 self._rest(endpoint)
                 lost = SendAnswer(SendKind.UNKNOWN, f"endpoint {endpoint.number}: {failure}")
                 answers += [lost if failure.delivered else None] * len(batch)
+                break  # the rest is not sent here: the endpoint would have to be checked again first
             else:
                 answers += [_send_answer(raw, item) for raw, item in zip(batch, items, strict=True)]
-        return answers
+        return answers + [None] * (len(raws) - len(answers))
 
     def _rest(self, endpoint: _Endpoint) -> None:
         endpoint.checked = False

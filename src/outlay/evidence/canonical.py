@@ -58,7 +58,7 @@ class _MalformedError(ValueError):
     """Raised inside the JSON reader's hooks, which do not know the name of the field."""
 
 
-# --- writing --------------------------------------------------------------------------------------------------
+# Writing
 
 
 def canonical(value: object) -> bytes:
@@ -201,7 +201,7 @@ def _decomposed(literal: str) -> tuple[bool, str, int]:
     return bool(minus), shortened, power + len(digits) - len(shortened)
 
 
-# --- reading --------------------------------------------------------------------------------------------------
+# Reading
 
 
 def read_json(text: bytes, *, max_depth: int = MAX_DEPTH, field: str = "body") -> object:

@@ -156,6 +156,7 @@ token = _table(
     _id(),
     _col("user_id", Id, index=True),
     _opt("credential_id", Id),
+    _col("secret_hash", sa.String(64)),  # SHA-256 of a member only the real token holds: a sealing key forges none
     _col("kind", sa.String(32)),
     _col("name", Text),
     _col("is_active", Flag),

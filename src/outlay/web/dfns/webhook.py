@@ -69,7 +69,9 @@ class WebhookController(Controller):
         return await gate.read(request, "Webhooks:Read", read)
 
     @post(status_code=200, summary="Create a webhook")
-    async def create(self, request: StrictRequest, data: CreateWebhook, gate: Gate, courier: AnyCourier) -> dict[str, Any]:
+    async def create(
+        self, request: StrictRequest, data: CreateWebhook, gate: Gate, courier: AnyCourier
+    ) -> dict[str, Any]:
         """Add an endpoint; its secret is in this answer and never again."""
         gate.signed_call(request)
         await courier.check_url(data.url)
