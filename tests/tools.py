@@ -244,9 +244,9 @@ def send_contract(
     return send(url, to=address, data=data, sender=sender)
 
 
-def mint(url: str, token: str, to: str, amount: int) -> None:
-    """Give ``amount`` base units of a test token to ``to``."""
-    send_contract(url, token, "TestDollar", "mint", [to, amount])
+def mint(url: str, token: str, to: str, amount: int) -> dict[str, Any]:
+    """Give ``amount`` base units of a test token to ``to`` and return the receipt."""
+    return send_contract(url, token, "TestDollar", "mint", [to, amount])
 
 
 def token_balance(url: str, token: str, owner: str) -> int:

@@ -351,7 +351,14 @@ class World:
         sdk = self.client(token, credential_id=who.credential_id, private_key=who.private_key)
         return replace(who, token=token, sdk=sdk)
 
-    def person(self, email: str, operations: Sequence[str] = VOTER, *, vouched: str | None = "invitation") -> Identity:
+    def person(
+        self,
+        email: str,
+        operations: Sequence[str] = VOTER,
+        *,
+        vouched: str | None = "invitation",
+        key_kind: KeyKind = "Ed25519",
+    ) -> Identity:
         """Invite, register and log in a person who holds a permission of their own.
 
         Args:

@@ -22,6 +22,7 @@ from outlay.engine.egress import Egress
 from outlay.engine.expire import Expire
 from outlay.engine.loop import Loops
 from outlay.engine.send import Send
+from outlay.engine.webhook_signature import public_key_text
 from outlay.evidence.attestation import new_key_pair
 from outlay.evidence.seal import SealingKeys
 from outlay.prices.static import StaticPrices
@@ -165,12 +166,12 @@ def initialize(
             )
     finally:
         database.close()
-    keystore = Keystore.create(layout.keystore, _passphrase(passphrase_file), entropy)
+    keystore = Keystore.create(layout.keystore, read_passphrase(passphrase_file), entropy)
     Journal.create(layout.journal, root=founded.root, keystore_id=keystore.id).close()
     return Initialized(founded=founded, token=seals.sign_token(founded.claims), private_key_file=private_key_file)
 
 
-def _passphrase(path: Path) -> bytes:
+def read_passphrase(path: Path) -> bytes:
     """Read the signer's passphrase.
 
     Raises:
@@ -202,10 +203,14 @@ class Application:
         self.db = Database(layout.database)
         with self.db.engine.begin() as unit:
             root = organizations.get(unit).root
-        keystore = Keystore.open(layout.keystore, _passphrase(layout.passphrase_file(self.config)))
+        keystore = Keystore.open(layout.keystore, read_passphrase(layout.passphrase_file(self.config)))
         self._journal = Journal.open(layout.journal, root=root, keystore_id=keystore.id)
         networks = {name: network.chain_id for name, network in self.config.networks.items()}
         self._signer = LocalSigner(keystore, self._journal, networks=networks, clock=self._clock)
+        key = load_pem_private_key(layout.webhook_key.read_bytes(), None)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise InvalidInput(f"{layout.webhook_key} is not an Ed25519 key", field="webhook_key")
+        self._webhook_key = key
         self._transport = HttpTransport()
         self._loops = Loops()
         self._deliver: Deliver | None = None
@@ -221,6 +226,7 @@ class Application:
             clock=self._clock,
             entropy=self._entropy,
             price_of=prices.find,
+            webhook_public_key=public_key_text(self._webhook_key),
         )
         return create_app(gate, self._signer, self, on_startup=[self._start], on_shutdown=[self._stop])
 
@@ -246,14 +252,12 @@ class Application:
             for name, network in self.config.networks.items()
         }
         self._egress = Egress(allow_private_addresses=self.config.webhooks.allow_private_addresses)
-        key = load_pem_private_key(self.layout.webhook_key.read_bytes(), None)
-        assert isinstance(key, Ed25519PrivateKey)
         self._deliver = Deliver(
             self.db,
             self._clock,
             self._entropy,
             self._egress,
-            signing_key=key,
+            signing_key=self._webhook_key,
             schedule_s=self.config.webhooks.retry_schedule_s,
         )
         holder = f"{os.getpid()}-{secrets.token_hex(4)}"

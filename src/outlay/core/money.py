@@ -80,8 +80,8 @@ def limit_value(text: str, *, field: str) -> int:
     try:
         scaled = Context(prec=100, traps=[Inexact]).multiply(number, Decimal(VALUE_UNIT))
     except Inexact:
-        scaled = Decimal("0.5")
-    if scaled % 1 != 0:
+        scaled = None
+    if scaled is None or scaled != scaled.to_integral_value():
         raise InvalidInput("a limit has at most 8 decimal places", field=field)
     return int(scaled)
 

@@ -34,6 +34,7 @@ class Gate:
     clock: Clock
     entropy: Entropy
     price_of: Callable[[Asset, Instant], Quote | None]
+    webhook_public_key: str  #: what ``v1a`` webhook signatures are verified with
 
     def claims(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
         """Return the verified content of the bearer token.

@@ -30,6 +30,11 @@ class OrganizationController(Controller):
         applied = await gate.db.read(lambda unit: organizations.get(unit).money_settings)
         return {"status": "ok", "admitting": applied == ours}
 
+    @get("/webhook-key", summary="Read the public key of webhook signatures")
+    async def webhook_key(self, gate: Gate) -> dict[str, Any]:
+        """Return the key that the ``v1a`` entry of ``webhook-signature`` is verified with; needs no token."""
+        return {"publicKey": gate.webhook_public_key}
+
     @get("/config", summary="Read the money settings")
     async def config(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
         """Return the money settings this server has loaded, and whether they are the signed ones."""

@@ -1,0 +1,143 @@
+"""The two servers of the admission row, one process each: ``python -m bench.servers product|reference DIR PORT``.
+
+*product* is what ``outlay serve`` serves, without the engine's loops: requests are judged, stored and answered,
+and nothing is sent. *reference* is the least a server with the same promises could do: the same framework, body
+reader and three calls, the same two Ed25519 verifications, and one group-committed insert.
+"""
+
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from litestar import Controller, Litestar, post
+from litestar.di import Provide
+
+from outlay.app import Application, Layout
+from outlay.core.errors import ActionSignatureInvalid, OutlayError
+from outlay.evidence.assertion import Assertion, parse_assertion
+from outlay.evidence.base64url import to_base64url
+from outlay.evidence.keys import load_public_key
+from outlay.store.database import Database, Unit
+from outlay.store.schema import commit_marker
+from outlay.web import errors
+from outlay.web.body import CHALLENGE_BODY_MAX, StrictRequest
+from outlay.web.dfns.action import ActionInit, ActionSign
+from outlay.web.dfns.wallet import NativeTransfer
+
+PUBLIC_KEY = "payer.pem"
+"""The reference reads the payer's public key from this file of its directory."""
+DATABASE = "reference.db"
+
+metadata = sa.MetaData()
+payout = sa.Table(
+    "payout",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("external_id", sa.String(64), unique=True, nullable=False),
+    sa.Column("recipient", sa.String(64), nullable=False),
+    sa.Column("amount", sa.String(78), nullable=False),
+)
+
+
+class Store:
+    """What the reference keeps: open challenges and tokens in memory, payouts on disk."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the directory: the payer's key, a database."""
+        key = load_public_key((directory / PUBLIC_KEY).read_text(), field="publicKey")
+        assert isinstance(key, Ed25519PublicKey)
+        self._key = key
+        self.challenges: set[str] = set()
+        self.tokens: dict[str, Assertion] = {}
+        self.db = Database(directory / DATABASE)
+        with self.db.engine.begin() as unit:
+            commit_marker.create(unit, checkfirst=True)
+            metadata.create_all(unit)
+            if unit.execute(sa.select(commit_marker)).first() is None:
+                unit.execute(sa.insert(commit_marker).values(id=1, token=""))
+
+    def verify(self, assertion: Assertion) -> None:
+        """Check the one signature. Raises InvalidSignature."""
+        self._key.verify(assertion.signature, assertion.client_data)
+
+
+class ReferenceController(Controller):
+    """The three calls."""
+
+    @post("/auth/action/init", status_code=200)
+    async def init(self, data: ActionInit, store: Store) -> dict[str, Any]:
+        """Hand out a challenge."""
+        challenge = to_base64url(secrets.token_bytes(32))
+        store.challenges.add(challenge)
+        return {"challenge": challenge, "challengeIdentifier": challenge, "method": data.userActionHttpMethod}
+
+    @post("/auth/action", status_code=200)
+    async def sign(self, data: ActionSign, store: Store) -> dict[str, Any]:
+        """Verify its signature and hand out a token."""
+        if data.challengeIdentifier not in store.challenges:
+            raise ActionSignatureInvalid("unknown challenge")
+        store.challenges.discard(data.challengeIdentifier)
+        assertion = parse_assertion(data.firstFactor)
+        store.verify(assertion)
+        token = to_base64url(secrets.token_bytes(32))
+        store.tokens[token] = assertion
+        return {"userAction": token}
+
+    @post("/wallets/{wallet_id:str}/transfers", status_code=200)
+    async def pay(self, request: StrictRequest, wallet_id: str, data: NativeTransfer, store: Store) -> dict[str, Any]:
+        """Verify the signature again and store the payout; answer once it is on disk."""
+        assertion = store.tokens.pop(request.headers.get("x-dfns-useraction", ""), None)
+        if assertion is None:
+            raise ActionSignatureInvalid("unknown token")
+        store.verify(assertion)
+        payout_id = f"xfr-{secrets.token_hex(16)}"
+
+        def insert(unit: Unit) -> None:
+            unit.execute(
+                sa.insert(payout).values(
+                    id=payout_id, external_id=data.externalId, recipient=data.to, amount=data.amount
+                )
+            )
+
+        await store.db.write(insert)
+        return {"id": payout_id, "walletId": wallet_id, "status": "Executing", "externalId": data.externalId}
+
+
+def reference(directory: Path) -> Litestar:
+    """Return the reference."""
+    store = Store(directory)
+    return Litestar(
+        route_handlers=[ReferenceController],
+        request_class=StrictRequest,
+        request_max_body_size=CHALLENGE_BODY_MAX,
+        dependencies={"store": Provide(lambda: store, sync_to_thread=False, use_cache=True)},
+        exception_handlers={OutlayError: errors.on_outlay_error, Exception: errors.on_unexpected},
+        openapi_config=None,
+        on_shutdown=[store.db.close],
+        logging_config=None,
+    )
+
+
+def product(directory: Path) -> Litestar:
+    """Return the product's application over a deployment, with nothing that sends."""
+    app = Application(Layout(directory)).asgi()
+    app.on_startup.clear()
+    return app
+
+
+def main() -> None:
+    """Serve until ended."""
+    which, directory, port = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    app = {"product": product, "reference": reference}[which](directory)
+    # As ``outlay serve`` runs it.
+    uvicorn.run(
+        app, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False, lifespan="on"
+    )
+
+
+if __name__ == "__main__":
+    main()

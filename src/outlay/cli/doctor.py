@@ -1,0 +1,172 @@
+"""``outlay doctor``: look at a deployment and say what is wrong or unwise. It changes nothing."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import sqlalchemy as sa
+from rich.console import Console
+from rich.text import Text
+
+from outlay.actions.judge import people
+from outlay.actions.organization import money_digest
+from outlay.actions.policies import active_policies
+from outlay.app import Layout, read_passphrase
+from outlay.chains import Finality
+from outlay.chains.evm import EvmChain
+from outlay.chains.rpc import HttpTransport, JsonRpc
+from outlay.config import Config, Network, load
+from outlay.core.errors import OutlayError
+from outlay.core.policy import Policy, RequestApproval, matches
+from outlay.evidence.history import verify_history
+from outlay.signer.keystore import Keystore
+from outlay.store import ledger, organizations, wallets, webhooks
+from outlay.store.database import Unit
+
+GOOD, UNWISE, WRONG = "ok", "warn", "wrong"
+DEVELOPMENT_CHAINS = frozenset({1337, 31337})
+Finding = tuple[str, str]
+
+_MARKS = {GOOD: "[green]✓[/green]", UNWISE: "[yellow]![/yellow]", WRONG: "[red]✗[/red]"}
+
+
+def examine(directory: Path) -> int:
+    """Print every finding; return 1 if one of them is wrong, else 0."""
+    console = Console(highlight=False)
+    findings = list(_examine(Layout(directory)))
+    for level, text in findings:
+        console.print(_MARKS[level], Text(text), soft_wrap=True)
+    wrong = sum(level == WRONG for level, _ in findings)
+    unwise = sum(level == UNWISE for level, _ in findings)
+    console.print(f"\n{wrong} wrong, {unwise} to think about")
+    return 1 if wrong else 0
+
+
+def _examine(layout: Layout) -> Iterator[Finding]:
+    try:
+        config = load(layout.config)
+    except OutlayError as error:
+        yield WRONG, f"configuration: {error.field}: {error.message}"
+        return
+    yield GOOD, f"the configuration {layout.config} is readable"
+    yield from _files(layout, config)
+    yield from _settings(config)
+    if not layout.database.exists():
+        yield WRONG, f"there is no database in {layout.data}: run outlay init --dir {layout.root}"
+        return
+    engine = sa.create_engine(f"sqlite:///file:{layout.database}?mode=ro&uri=true")
+    with engine.begin() as unit:
+        for look in (_organization, _policies, _wallets, _webhooks):
+            yield from _safely(look, unit, config)
+    engine.dispose()
+    for network in config.networks.values():
+        yield asyncio.run(_network(network))
+
+
+def _safely(look: Callable[[Unit, Config], Iterator[Finding]], unit: Unit, config: Config) -> Iterator[Finding]:
+    try:
+        yield from look(unit, config)
+    except (OutlayError, sa.exc.SQLAlchemyError) as error:
+        yield WRONG, f"{look.__name__.strip('_')}: {error}"
+
+
+def _files(layout: Layout, config: Config) -> Iterator[Finding]:
+    passphrase = layout.passphrase_file(config)
+    if passphrase.resolve().is_relative_to(layout.data.resolve()):
+        yield WRONG, "the signer's passphrase lies in the data directory: a copy of the data would open the keys"
+    for path in (layout.keystore, layout.sealing_keys, layout.webhook_key, layout.admin_key):
+        if path.exists() and path.stat().st_mode & 0o077:
+            yield WRONG, f"{path} can be read by others: chmod 600 it"
+    if layout.admin_key.exists():
+        yield UNWISE, f"the first admin's private key lies on this machine: move {layout.admin_key} away"
+    try:
+        Keystore.open(layout.keystore, read_passphrase(passphrase))
+        yield GOOD, "the signer's keys open"
+    except OutlayError as error:
+        yield WRONG, f"the signer's keys do not open: {error.message}"
+
+
+def _settings(config: Config) -> Iterator[Finding]:
+    if not config.networks:
+        yield UNWISE, "no network is configured: nothing can be paid"
+    if config.policies.default == "allow":
+        yield UNWISE, 'policies.default is "allow": a payout that no policy covers goes through'
+    if config.prices and any(n.chain_id not in DEVELOPMENT_CHAINS for n in config.networks.values()):
+        yield WRONG, "[prices.static] is for development chains: limits in dollars would follow a price you wrote"
+    if not config.api.require_external_id:
+        yield UNWISE, "api.require_external_id is off: a retry without an id pays twice"
+    if config.webhooks.allow_private_addresses:
+        yield UNWISE, "webhooks may be delivered to private addresses"
+
+
+def _organization(unit: Unit, config: Config) -> Iterator[Finding]:
+    org = organizations.get(unit)
+    yield GOOD, f"organization {org.id}, root {org.root}"
+    verify_history(organizations.read_records(unit), org.root)
+    yield GOOD, f"{org.head_seq + 1} records are in order and signed"
+    if org.money_settings == money_digest(config):
+        yield GOOD, "the money settings are the signed ones"
+    else:
+        yield WRONG, "the money settings are not the signed ones, nothing is admitted: run outlay config apply"
+    ledger.check(unit)
+    yield GOOD, "the ledger balances"
+
+
+def _policies(unit: Unit, config: Config) -> Iterator[Finding]:
+    everyone = people(unit)
+    for policy in active_policies(unit):
+        if not isinstance(policy.action, RequestApproval):
+            continue
+        for group in policy.action.groups:
+            named = everyone if group.approvers is None else {u: everyone[u] for u in group.approvers if u in everyone}
+            voters = [
+                u
+                for u, person in named.items()
+                if person.is_active
+                and person.may_vote
+                and (not person.is_service_account or (group.service_accounts_can_approve and group.approvers))
+            ]
+            if len(voters) < group.quorum:
+                who = f"group {group.name!r} of policy {policy.name!r}"
+                yield (
+                    UNWISE,
+                    f"{who} needs {group.quorum} and {len(voters)} can vote: what it holds waits; fill it by PUT",
+                )
+    yield from _uncovered(unit, active_policies(unit))
+
+
+def _uncovered(unit: Unit, policies: list[Policy]) -> Iterator[Finding]:
+    for wallet_id, tags in wallets.all_tags(unit).items():
+        if not any(matches(policy, wallet_id, tags) for policy in policies):
+            yield UNWISE, f"no policy covers wallet {wallet_id}: the default decides about its payouts"
+
+
+def _wallets(unit: Unit, config: Config) -> Iterator[Finding]:
+    found = wallets.everything(unit)
+    for row in found:
+        if row.frozen_reason is not None:
+            yield WRONG, f"wallet {row.id} is frozen: {row.frozen_reason}"
+        if config.network(row.network) is None:
+            yield WRONG, f"wallet {row.id} is on {row.network}, which is not configured"
+    yield GOOD, f"{len(found)} wallets"
+
+
+def _webhooks(unit: Unit, config: Config) -> Iterator[Finding]:
+    parked = webhooks.parked(unit)
+    if parked:
+        yield UNWISE, f"{len(parked)} events were given up on: their endpoints did not take them"
+
+
+async def _network(network: Network) -> Finding:
+    transport = HttpTransport(timeout_s=5)
+    try:
+        chain = EvmChain(
+            JsonRpc(network.rpc_urls, transport, chain_id=network.chain_id),
+            Finality(blocks=network.finality.blocks, tag=network.finality.tag),
+        )
+        head = await chain.head()
+        return GOOD, f"{network.name}: chain {network.chain_id} answers, block {head.number}"
+    except OutlayError as error:
+        return WRONG, f"{network.name}: {error.message}"
+    finally:
+        await transport.close()
