@@ -24,7 +24,7 @@ demo: setup ## pay on a local chain: small payouts flow, a large one is approved
 	@$(BIN)/outlay demo
 
 run: setup ## the same, then keep the server and the chain running until Ctrl-C
-	@$(BIN)/outlay demo --keep
+	@$(BIN)/outlay demo --keep --profile build/run.json
 
 test: setup ## run the tests (minutes)
 	$(BIN)/pytest tests -m "not long"

@@ -14,7 +14,17 @@ from typing import Any
 from outlay.cli.playground import find_anvil
 from outlay.core.errors import OutlayError
 
-PACKAGES = ("litestar", "msgspec", "uvicorn", "uvloop", "httptools", "sqlalchemy", "cryptography", "coincurve", "aiohttp")
+PACKAGES = (
+    "litestar",
+    "msgspec",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "sqlalchemy",
+    "cryptography",
+    "coincurve",
+    "aiohttp",
+)
 _SYNCS = 200
 _PAGE = bytes(4096)
 

@@ -77,14 +77,13 @@ def _short(number: float) -> float:
 
 def render(rows: Sequence[Row]) -> str:
     """Return the rows as a table, with each row's details below it."""
-    heads = ("what", "unit", "median", "min - max", "reference", "median", "min - max", "ratio", "target")
+    heads = ("what", "unit", "median", "min - max", "reference", "min - max", "ratio", "target")
     body = [
         (
             row.name,
             row.unit,
             _figure(row.value),
             _spread(row.rounds),
-            row.reference,
             _figure(row.reference_value),
             _spread(row.reference_rounds),
             _figure(row.ratio) if row.valid else "INVALID",
@@ -93,7 +92,7 @@ def render(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     widths = [max(len(line[column]) for line in (heads, *body)) for column in range(len(heads))]
-    numbers = {2, 3, 5, 6, 7}
+    numbers = {2, 3, 4, 5, 6}
     lines = []
     for line in (heads, tuple("-" * width for width in widths), *body):
         cells = (
@@ -102,7 +101,7 @@ def render(rows: Sequence[Row]) -> str:
         )
         lines.append("  ".join(cells).rstrip())
     for row in rows:
-        lines += ["", f"{row.name}:"]
+        lines += ["", f"{row.name}, beside {row.reference}:"]
         lines += [f"  INVALID: {fault}" for fault in row.faults]
         lines += [f"  {name.replace('_', ' ')}: {_text(value)}" for name, value in row.details.items()]
     return "\n".join(lines)

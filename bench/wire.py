@@ -35,6 +35,7 @@ class Connection(asyncio.Protocol):
     async def connect(cls, url: str) -> "Connection":
         """Return an open connection to the server at ``url``."""
         parts = urlsplit(url)
+        assert parts.hostname is not None and parts.port is not None
         _, connection = await asyncio.get_running_loop().create_connection(cls, parts.hostname, parts.port)
         connection._host = parts.netloc.encode()
         return connection

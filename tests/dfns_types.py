@@ -28,7 +28,8 @@ def assert_conforms(answer: Any, declared: type, *, also: Collection[str] = ()) 
     known = {}
     for name, hint in declared.__annotations__.items():
         wire = wire_name(name)
-        optional = get_origin(hint) is NotRequired
+        form: Any = get_origin(hint)
+        optional = form is NotRequired
         known[wire] = get_args(hint)[0] if optional else hint
         assert optional or wire in answer, f"{declared.__name__}.{wire} is required: {answer}"
     for name, value in answer.items():

@@ -373,7 +373,15 @@ def open_door(folder: Path, *, extra: str = "") -> Iterator[Door]:
     seals = SealingKeys.create(folder / "sealing-keys.json", entropy)
     org_id, admin = _organization(db, config, clock, seals)
     prices = StaticPrices({symbol: Decimal(price) for symbol, price in config.prices.items()})
-    gate = Gate(db=db, seals=seals, config=config, clock=clock, entropy=entropy, price_of=prices.find, webhook_public_key="whpk_test")
+    gate = Gate(
+        db=db,
+        seals=seals,
+        config=config,
+        clock=clock,
+        entropy=entropy,
+        price_of=prices.find,
+        webhook_public_key="whpk_test",
+    )
     app = create_app(gate, StubSigner(), courier)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

@@ -367,7 +367,7 @@ class World:
             vouched: who answers for the key, so that votes count: ``invitation`` (it named the key), ``admin``
                 (by activating the user afterwards), or None (nobody yet).
         """
-        private, public = new_key()
+        private, public = new_key(key_kind)
         invitation = self.invite(email, public_key=public if vouched == "invitation" else None)
         who = self.register(invitation, private)
         if operations:

@@ -1,5 +1,6 @@
 """The composition root: a directory on disk becomes a running server."""
 
+import fcntl
 import os
 import secrets
 from dataclasses import dataclass
@@ -24,12 +25,13 @@ from outlay.engine.loop import Loops
 from outlay.engine.send import Send
 from outlay.engine.webhook_signature import public_key_text
 from outlay.evidence.attestation import new_key_pair
+from outlay.evidence.keys import load_public_key, normal_pem
 from outlay.evidence.seal import SealingKeys
 from outlay.prices.static import StaticPrices
 from outlay.signer.journal import Journal
 from outlay.signer.keystore import Keystore
 from outlay.signer.local import LocalSigner
-from outlay.store import organizations
+from outlay.store import lanes, organizations
 from outlay.store.database import Database
 from outlay.store.migrate import upgrade
 from outlay.store.webhooks import Webhook
@@ -137,6 +139,8 @@ def initialize(
     clock, entropy = SystemClock(), SystemEntropy()
     if layout.database.exists() or layout.keystore.exists():
         raise InvalidInput(f"{layout.root} holds a deployment already", field="dir")
+    if admin_public_key is not None:
+        admin_public_key = normal_pem(load_public_key(admin_public_key, field="admin_public_key"))
     for directory in (layout.root, layout.data, layout.secrets):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     private_key_file = None
@@ -185,6 +189,21 @@ def read_passphrase(path: Path) -> bytes:
         raise SignerUnavailable(f"cannot read the signer's passphrase file {path}: {error.strerror}") from error
 
 
+def _lock(path: Path) -> int:
+    """Make this process the only server of a data directory until it ends, however it ends; return the descriptor.
+
+    Raises:
+        Unavailable: another one is running.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise Unavailable(f"another server is running on {path.parent}: one signer, one journal") from None
+    return descriptor
+
+
 class Application:
     """One process that does everything: API, engine and signer."""
 
@@ -198,6 +217,7 @@ class Application:
         self.config = config or load(layout.config)
         if not layout.database.exists():
             raise InvalidInput(f"{layout.root} holds no deployment: run outlay init --dir {layout.root}", field="dir")
+        self._lock = _lock(layout.data / "serve.lock")
         self._clock, self._entropy = SystemClock(), SystemEntropy()
         upgrade(layout.database)
         self.db = Database(layout.database)
@@ -260,6 +280,8 @@ class Application:
             signing_key=self._webhook_key,
             schedule_s=self.config.webhooks.retry_schedule_s,
         )
+        # The lock says that whoever held a lane is dead: nobody has to wait for a lease to run out.
+        await self.db.write(lanes.release_all)
         holder = f"{os.getpid()}-{secrets.token_hex(4)}"
         send = Send(*parts, chains, self._signer, holder=holder)
         confirm, balance, expire = Confirm(*parts, chains), Balance(*parts, chains), Expire(*parts)
@@ -285,3 +307,4 @@ class Application:
         await self._transport.close()
         self.db.close()
         self._journal.close()
+        os.close(self._lock)

@@ -20,6 +20,7 @@ from outlay.core.money import parse_amount, value_of
 from outlay.core.policy import Facts, required_groups
 from outlay.core.price import Quote
 from outlay.core.transfer import Event
+from outlay.core.velocity import countable
 from outlay.evidence.canonical import digest
 from outlay.store import transfers, velocity, wallets, webhooks
 from outlay.store.database import Row
@@ -200,7 +201,8 @@ def _admit(
         request_body=act.payload,
         initiator_id=act.caller.user_id,
         token_id=act.caller.token_id,
-        value=value,
+        # What no counter could add up has no column either; it is above any limit a rule may have.
+        value=countable(value),
         price=None if quote is None else quote.document(),
         policy_set=policy_set_digest(act.unit),
         requested_at=act.now,

@@ -6,6 +6,7 @@ from outlay.actions.change import change
 from outlay.actions.judge import BINDING, judge_again, keep, open_approval
 from outlay.actions.organization import require_applied
 from outlay.actions.work import Work
+from outlay.config import Config
 from outlay.core import ids
 from outlay.core.asset import NATIVE
 from outlay.core.effect import Effect
@@ -15,6 +16,9 @@ from outlay.core.ledger import reserve, settle, settle_mismatch
 from outlay.core.transfer import Event, State
 from outlay.store import lanes, ledger, organizations, transfers, velocity, wallets
 from outlay.store.database import Row
+
+WAITING_MAX = 500
+"""Transfers whose reason to wait is written in one unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,62 +30,83 @@ class Candidate:
     waiting_reason: str | None = None
 
 
-def bind(work: Work, wallet_id: str, fence: int, candidates: list[Candidate]) -> int:
+def bind(work: Work, wallet_id: str, fence: int, candidates: list[Candidate], *, room: int) -> int:
     """Judge each candidate again and give those that may go a nonce and their funds; return how many.
 
+    Args:
+        work: the unit.
+        wallet_id: who pays.
+        fence: of the lane.
+        candidates: in the order in which they should go.
+        room: how many may be bound at most.
+
     Raises:
-        InvariantBroken: the lane belongs to another worker now. Unavailable: settings are not the signed ones.
+        Unavailable: the lane belongs to another worker now, or the settings are not the signed ones.
     """
-    organizations.lock_shared(work.unit)
     require_applied(work.unit, work.config)
     lanes.hold(work.unit, wallet_id, fence=fence)
     wallet = wallets.find(work.unit, wallet_id)
-    if wallet is None or wallet.frozen_reason is not None or wallet.status != "Active":
+    if wallet is None:
         return 0
     bound = 0
     for candidate in candidates:
         row = transfers.find(work.unit, candidate.transfer_id)
         if row is None or State(row.state) is not State.READY:
             continue
-        if candidate.offer is None:
-            _wait(work, row, candidate.waiting_reason)
-        elif _may_still_go(work, row):
-            bound += _bind_one(work, wallet, row, fence, candidate.offer)
+        waits = _why_it_waits(work, wallet, row, candidate)
+        if work.config.find_asset(row.network, row.asset) is None:
+            reason = "The asset is no longer configured; nothing was signed."
+            change(work, row, Event.NEVER_EXECUTABLE, reason=reason, waiting_reason=None)
+        elif waits is not None:
+            wait(work, row, waits)
+        elif bound < room and candidate.offer is not None and _may_still_go(work, row):
+            _bind_one(work, wallet, row, fence, candidate.offer)
+            bound += 1
     return bound
 
 
-def _wait(work: Work, row: Row, reason: str | None) -> None:
+def wait(work: Work, row: Row, reason: str) -> None:
+    """Say why a ready transfer does not move."""
     if row.waiting_reason != reason:
         transfers.annotate(work.unit, row.id, waiting_reason=reason)
 
 
-def _may_still_go(work: Work, row: Row) -> bool:
-    """Judge again; what may no longer go is moved where it belongs."""
-    if work.config.find_asset(row.network, row.asset) is None:
-        change(work, row, Event.NEVER_EXECUTABLE, reason="The asset is no longer configured; nothing was signed.")
-        return False
+def wait_all(work: Work, wallet_id: str, reason: str) -> None:
+    """Say of every ready transfer of a wallet that has no reason to wait yet why it does not move."""
+    for row in transfers.in_state(work.unit, State.READY, limit=WAITING_MAX, wallet_id=wallet_id):
+        if row.waiting_reason is None:
+            wait(work, row, reason)
+
+
+def _why_it_waits(work: Work, wallet: Row, row: Row, candidate: Candidate) -> str | None:
+    if wallet.frozen_reason is not None:
+        return f"the wallet is frozen: {wallet.frozen_reason}"
+    if wallet.status != "Active":
+        return f"the wallet is {wallet.status}"
     frozen = wallets.find_frozen_asset(work.unit, network=row.network, asset=row.asset)
     if frozen is not None:
-        _wait(work, row, f"the asset is frozen: {frozen.reason}")
-        return False
+        return f"the asset is frozen: {frozen.reason}"
+    # What the wallet lacks is told first: a node words it as a revert.
+    return _missing_funds(work, row) or candidate.waiting_reason
+
+
+def _may_still_go(work: Work, row: Row) -> bool:
+    """Judge again; what may no longer go is moved where it belongs."""
     again = judge_again(work, row)
     keep(work, again.judgement, row, moment=BINDING, announce=again.kind != "go")
+    reasons = list(again.judgement.verdict.reasons)
     if again.kind == "block":
-        change(work, row, Event.BLOCKED, reason=" ".join(again.judgement.verdict.reasons))
+        change(work, row, Event.BLOCKED, reason=" ".join(reasons), waiting_reason=None)
         return False
     if again.kind == "hold":
-        held = change(work, row, Event.HELD, detail={"reasons": list(again.judgement.verdict.reasons)})
+        held = change(work, row, Event.HELD, detail={"reasons": reasons}, waiting_reason=None)
         open_approval(work, held, again.groups, again.asking)
         return False
     return True
 
 
-def _bind_one(work: Work, wallet: Row, row: Row, fence: int, offer: Offer) -> int:
+def _bind_one(work: Work, wallet: Row, row: Row, fence: int, offer: Offer) -> None:
     fee_cap = work.config.fee_cap(row.network, row.asset)
-    short = _missing_funds(work, row, fee_cap)
-    if short is not None:
-        _wait(work, row, short)
-        return 0
     transaction_id = ids.new_id(ids.TRANSACTION, work.entropy)
     lanes.bind(
         work.unit,
@@ -103,14 +128,18 @@ def _bind_one(work: Work, wallet: Row, row: Row, fence: int, offer: Offer) -> in
         entropy=work.entropy,
     )
     change(work, row, Event.ASSIGNED, transaction_id=transaction_id, waiting_reason=None)
-    return 1
 
 
-def _missing_funds(work: Work, row: Row, fee_cap: int) -> str | None:
-    """Return what the wallet lacks for this payout, or None."""
-    needed = {NATIVE: fee_cap}
+def needs(config: Config, row: Row) -> dict[str, int]:
+    """Return what a payout takes out of the spendable funds, base units by asset: its amount and its fee cap."""
+    needed = {NATIVE: config.fee_cap(row.network, row.asset)}
     needed[row.asset] = needed.get(row.asset, 0) + row.amount
-    for asset, amount in needed.items():
+    return needed
+
+
+def _missing_funds(work: Work, row: Row) -> str | None:
+    """Return what the wallet lacks for this payout, or None."""
+    for asset, amount in needs(work.config, row).items():
         held = ledger.holdings(work.unit, wallet_id=row.wallet_id, asset=asset)
         if held.spendable < amount:
             what = work.config.find_asset(row.network, asset)

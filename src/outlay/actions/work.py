@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from outlay.config import Config
 from outlay.core.seams import Entropy, Instant
+from outlay.store import organizations
 from outlay.store.database import Unit
 
 
@@ -15,3 +16,12 @@ class Work:
     now: Instant
     entropy: Entropy
     config: Config
+
+
+def open_work(unit: Unit, *, now: Instant, entropy: Entropy, config: Config) -> Work:
+    """Begin a unit that may move money: take its first lock, the organization's epoch, shared.
+
+    Everything else is locked after it, always in this order: counters by key, ledger accounts, transfers by id.
+    """
+    organizations.lock_shared(unit)
+    return Work(unit=unit, now=now, entropy=entropy, config=config)

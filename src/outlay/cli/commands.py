@@ -11,7 +11,7 @@ from outlay import __version__
 from outlay.core.errors import InvalidInput
 
 app = App(name="outlay", version=__version__, help="Self-hosted, policy-gated, automated crypto payouts.")
-users = App(name="users", help="People: invite, register, list.")
+users = App(name="users", help="People: make a key, invite, register, log in, list, activate.")
 settings = App(name="config", help="The settings that decide about money.")
 app.command(users)
 app.command(settings)
@@ -160,7 +160,7 @@ def doctor(*, dir: Dir) -> None:
 
 
 @app.command
-def demo(*, keep: bool = False, port: int = 0, svg: Path | None = None) -> None:
+def demo(*, keep: bool = False, port: int = 0, svg: Path | None = None, profile: Path | None = None) -> None:
     """Show the whole path on a local chain: payouts that flow, wait, are approved, denied and blocked.
 
     Parameters
@@ -171,10 +171,12 @@ def demo(*, keep: bool = False, port: int = 0, svg: Path | None = None) -> None:
         listen here; 0 takes a free port.
     svg
         also save what was printed as a picture.
+    profile
+        with --keep: where to write the addresses, tokens and keys a program needs to pay through this server.
     """
     from outlay.cli.demo import run
 
-    sys.exit(run(keep=keep, port=port, svg=svg))
+    sys.exit(run(keep=keep, port=port, svg=svg, profile=profile))
 
 
 Profile = Annotated[str, Parameter(help="base URL of the server")]
@@ -183,7 +185,23 @@ KeyFile = Annotated[Path, Parameter(name="--key-file", help="PEM file of your pr
 
 
 @users.command
-def invite(*, email: str, url: Profile, token_file: Token, key_file: KeyFile, credential: str) -> None:
+def key(*, key_file: KeyFile) -> None:
+    """Make an Ed25519 key pair: writes the private key to a new file of mode 0600 and prints the public key."""
+    from outlay.client import write_new_key
+
+    sys.stdout.write(write_new_key(key_file))
+
+
+@users.command
+def invite(
+    *,
+    email: str,
+    url: Profile,
+    token_file: Token,
+    key_file: KeyFile,
+    credential: str,
+    public_key: Path | None = None,
+) -> None:
     """Invite a person and print their registration code, once.
 
     Parameters
@@ -192,13 +210,43 @@ def invite(*, email: str, url: Profile, token_file: Token, key_file: KeyFile, cr
         whom to invite.
     credential
         id of your credential.
+    public_key
+        PEM file of the person's public key: only it can take up the invitation, and it is vouched for at once.
     """
     from outlay.client import Client
 
     client = Client(
         url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
     )
-    _print_json(client.write("POST", "/auth/users", {"email": email, "kind": "CustomerEmployee"}))
+    named = {} if public_key is None else {"publicKey": public_key.read_text()}
+    _print_json(client.write("POST", "/auth/users", {"email": email, "kind": "CustomerEmployee", **named}))
+
+
+@users.command(name="list")
+def list_people(*, url: Profile, token_file: Token) -> None:
+    """Print the newest people as JSON; ``mayVote`` tells whether somebody vouches for their keys."""
+    from outlay.client import call
+
+    _print_json(call(url, "GET", "/auth/users?limit=500", token=token_file.read_text().strip())["items"])
+
+
+@users.command
+def activate(*, user: str, url: Profile, token_file: Token, key_file: KeyFile, credential: str) -> None:
+    """Switch a person on and vouch for the keys they registered: from now on what they sign counts.
+
+    Parameters
+    ----------
+    user
+        id of the person.
+    credential
+        id of your credential.
+    """
+    from outlay.client import Client
+
+    client = Client(
+        url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
+    )
+    _print_json(client.write("PUT", f"/auth/users/{user}/activate"))
 
 
 @users.command

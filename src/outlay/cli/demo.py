@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import hmac
 import json
+import os
 import queue
+import re
 import secrets
 import tempfile
 import threading
@@ -154,6 +156,7 @@ class Demo:
         self.say(f"[bold]outlay init[/bold] and [bold]outlay serve[/bold]: the API answers at {self.deployment.url}")
         self.console.print(f"    root fingerprint {made['rootFingerprint']}", style="dim", highlight=False)
         key = Path(made["admin"]["privateKeyFile"]).read_text()
+        self.made = made
         self.admin_token = made["admin"]["token"]
         self.admin = self._sdk(self.admin_token, made["admin"]["credentialId"], key)
 
@@ -180,6 +183,7 @@ class Demo:
             {"name": "payouts-bot", "publicKey": public, "permissionId": asks["id"]}
         )
         token = made["accessTokens"][0]
+        self.bot_keys = {"token": token["accessToken"], "credentialId": token["credId"], "privateKey": private}
         self.bot = self._sdk(token["accessToken"], token["credId"], private)
         self.say("A service account [bold]payouts-bot[/bold] with an Ed25519 key may ask for payouts, nothing else.")
         self.approvers = [self._join(f"{role}@demo.example", votes["id"]) for role in ("treasury", "controller")]
@@ -300,6 +304,31 @@ class Demo:
 
     # The end
 
+    def profile(self) -> dict[str, Any]:
+        """Return what a program needs to pay through this server, keys included: they are worth nothing elsewhere."""
+        assert self.deployment is not None
+        return {
+            "url": self.deployment.url,
+            "admin": self.made["admin"],
+            "serviceAccount": self.bot_keys,
+            "walletId": self.hot["id"],
+            "recipient": checksum(self.known[1]),
+            "token": self.token,
+            "chain": self.chain.url,
+        }
+
+    def _decided_by(self, payout: Payout) -> str:
+        """Say who decided: nobody, a person, or the policy that blocked."""
+        if payout.verdict != "blocked":
+            return payout.decided_by
+        for event in self.receiver.events:
+            evaluation = event["data"].get("policyEvaluation")
+            if evaluation is None or evaluation["activity"]["transferRequest"]["id"] != payout.transfer["id"]:
+                continue
+            if evaluation["policy"]["action"]["kind"] == "Block":
+                return f"policy: {evaluation['policy']['name']}"
+        return "policy"
+
     def table(self) -> Table:
         """Return the table of what became of each payout."""
         table = Table(title="What became of each payout", title_justify="left")
@@ -311,7 +340,7 @@ class Demo:
                 payout.name,
                 payout.text,
                 payout.verdict,
-                payout.decided_by,
+                self._decided_by(payout),
                 f"[{colour}]{payout.transfer['status']}[/{colour}]",
                 payout.transfer.get("txHash", "none: nothing was sent"),
             )
@@ -357,7 +386,7 @@ class Demo:
         return accounts
 
 
-def run(*, keep: bool, port: int, svg: Path | None) -> int:
+def run(*, keep: bool, port: int, svg: Path | None, profile: Path | None) -> int:
     """Tell the story; return 0 only if chain, ledger and events agree at the end."""
     console = Console(record=svg is not None, width=120 if svg is not None else None)
     with tempfile.TemporaryDirectory(prefix="outlay-demo-") as folder:
@@ -366,9 +395,11 @@ def run(*, keep: bool, port: int, svg: Path | None) -> int:
             demo = Demo(console, Path(folder), port)
             code = _tell(demo, console)
             if svg is not None:
-                console.save_svg(str(svg), title="outlay demo")
+                # Without the fonts that the picture would fetch from elsewhere when it is looked at.
+                picture = console.export_svg(title="outlay demo", clear=False)
+                svg.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL))
             if keep and code == 0:
-                _serve_on(demo, console)
+                _serve_on(demo, console, profile or Path(folder) / "profile.json")
         except OutlayError as error:
             console.print(f"[red]the demo stopped:[/red] {error.message}", highlight=False)
             code = 1
@@ -394,11 +425,16 @@ def _tell(demo: Demo, console: Console) -> int:
     return 1 if problems else 0
 
 
-def _serve_on(demo: Demo, console: Console) -> None:
+def _serve_on(demo: Demo, console: Console, profile: Path) -> None:
     assert demo.deployment is not None
     root = demo.deployment.directory
+    profile.parent.mkdir(parents=True, exist_ok=True)
+    profile.unlink(missing_ok=True)
+    with os.fdopen(os.open(profile, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(demo.profile(), file, indent=2)
     console.print(
         f"\nServing at {demo.deployment.url} until Ctrl-C.\n"
+        f"  to pay yourself .venv/bin/python examples/first_payout.py {profile}\n"
         f"  configuration   {root}/outlay.toml\n  admin's key     {root}/secrets/admin-key.pem\n"
         f"  chain           {demo.chain.url}\n  API             {demo.deployment.url}/openapi.json",
         highlight=False,

@@ -11,6 +11,7 @@ import structlog
 import uvicorn
 
 from outlay.app import Application, Layout
+from outlay.cli.listener import Listener
 from outlay.config import load
 from outlay.core import faultpoint
 
@@ -68,4 +69,6 @@ def run(directory: Path, port: int | None) -> None:
         access_log=False,
         server_header=False,
         lifespan="on",
+        http=Listener,
+        ws="none",
     )

@@ -125,6 +125,19 @@ class UnsupportedMediaType(Refused):
     status = 415
 
 
+class HeadTooLarge(Refused):
+    """Request line and headers are larger than this server reads."""
+
+    code = "head_too_large"
+    status = 431
+
+
+class MalformedRequest(Refused):
+    """The bytes on the connection are not an HTTP request."""
+
+    code = "malformed_request"
+
+
 class Unavailable(OutlayError):
     """Nothing has happened; the same call may be repeated later."""
 

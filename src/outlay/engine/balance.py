@@ -67,12 +67,12 @@ class Balance:
         They can be while every nonce the chain has counted is settled here, and none beyond that height.
         """
         lane = lanes.find(unit, wallet.id)
-        if lane is not None:
-            if nonce > lane.next_nonce:
-                self._stop(unit, wallet.id, f"somebody else used this wallet's key: the chain counts {nonce}")
-                return True, True
-            if lane.settled_nonce != nonce or (lane.settled_block or 0) > height:
-                return False, False
+        ours = 0 if lane is None else lane.next_nonce
+        if nonce > ours:
+            self._stop(unit, wallet.id, f"somebody else used this wallet's key: {ours} nonces are ours, {nonce} used")
+            return True, True
+        if lane is not None and (lane.settled_nonce != nonce or (lane.settled_block or 0) > height):
+            return False, False
         changed = False
         for asset, balance in shown:
             held = ledger.holdings(unit, wallet_id=wallet.id, asset=asset.key).total

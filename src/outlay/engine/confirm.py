@@ -4,22 +4,22 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import structlog
-
 from outlay.actions import sending
-from outlay.actions.work import Work
+from outlay.actions.work import Work, open_work
 from outlay.chains import Chain, Receipt, fee_paid
 from outlay.codec.evm import parse_transfer_log
 from outlay.config import Config
 from outlay.core.asset import NATIVE
 from outlay.core.effect import Effect, Movement, native_effect, token_effect
-from outlay.core.errors import ChainUnavailable
+from outlay.core.errors import InvariantBroken
 from outlay.core.faultpoint import fault
 from outlay.core.seams import Clock, Entropy
+from outlay.engine.guard import guarded
 from outlay.store import lanes, transfers, wallets
 from outlay.store.database import Database, Row, Unit
 
-log = structlog.get_logger()
+UNSEEN_MAX = 10
+"""Looks at which a nonce may be finally used without a receipt of ours; nodes behind one endpoint may disagree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,12 @@ class Confirm:
     ) -> None:
         """Keep the parts."""
         self._db, self._clock, self._entropy, self._config, self._chains = db, clock, entropy, config, chains
+        self._unseen: dict[str, int] = {}  # looks by wallet
 
     async def step(self) -> bool:
         """Look once at every wallet with transactions in flight; tell whether any moved."""
         found = await self._db.read(self._in_flight)
-        moved = await asyncio.gather(*(self._follow_safely(*each) for each in found))
+        moved = await asyncio.gather(*(guarded(self._db, each[0].id, self._follow(*each)) for each in found))
         return any(moved)
 
     def _in_flight(self, unit: Unit) -> list[tuple[Row, int, list[_Watched]]]:
@@ -56,30 +57,31 @@ class Confirm:
             answer.append((wallet, lane.fence, watched))
         return answer
 
-    async def _follow_safely(self, wallet: Row, fence: int, watched: list[_Watched]) -> bool:
-        try:
-            return await self._follow(wallet, fence, watched)
-        except ChainUnavailable as error:
-            log.warning("chain_unavailable", wallet=wallet.id, network=wallet.network, message=error.message)
-            return False
-
     async def _follow(self, wallet: Row, fence: int, watched: list[_Watched]) -> bool:
         chain = self._chains[wallet.network]
         # The final head is read before the receipts: what it covers, they must show.
         final = await chain.final()
+        used = await chain.nonce_at(wallet.address, final.number)
         receipts = await chain.receipts([each.row.hash for each in watched])
-        fault("confirm.after_receipt")
+        if any(receipts):
+            fault("confirm.after_receipt")
+        self._check_slot(wallet.id, watched[0].row, used, receipts[0])
         heights = {r.block_number for r in receipts if r is not None and r.block_number <= final.number}
         hashes = {number: await chain.block_hash_at(number) for number in heights}
         seen = list(zip(watched, receipts, strict=True))
 
         def run(unit: Unit) -> bool:
-            work = Work(unit=unit, now=self._clock.now(), entropy=self._entropy, config=self._config)
+            work = open_work(unit, now=self._clock.now(), entropy=self._entropy, config=self._config)
             lanes.hold(unit, wallet.id, fence=fence)
             moved = self._note(work, seen)
+            lane = lanes.find(unit, wallet.id)
+            next_nonce = -1 if lane is None else lane.settled_nonce
             for each, receipt in seen:
                 if receipt is None or hashes.get(receipt.block_number) != receipt.block_hash:
                     break  # nonces settle in order: behind the first that is not final nothing is
+                if each.row.nonce != next_nonce:
+                    break  # a lower nonce has not been noted as sent yet
+                next_nonce += 1
                 effect = effect_of(each.paid, wallet.address, receipt)
                 sending.settle_final(work, fence, each.row.id, effect, fee=fee_paid(receipt))
                 moved = True
@@ -91,6 +93,18 @@ class Confirm:
         if moved:
             fault("confirm.after_commit")
         return moved
+
+    def _check_slot(self, wallet_id: str, lowest: Row, used: int, receipt: Receipt | None) -> None:
+        """The lowest nonce is finally used: then by our transaction, or by somebody else with this wallet's key.
+
+        Raises:
+            InvariantBroken: it stays without a receipt of ours. Nothing is concluded about the payout.
+        """
+        unseen = receipt is None and used > lowest.nonce
+        self._unseen[wallet_id] = self._unseen.get(wallet_id, 0) + 1 if unseen else 0
+        if self._unseen[wallet_id] >= UNSEEN_MAX:
+            self._unseen[wallet_id] = 0
+            raise InvariantBroken(f"somebody else used this wallet's key: nonce {lowest.nonce} is not our transaction")
 
     def _note(self, work: Work, seen: list[tuple[_Watched, Receipt | None]]) -> bool:
         """Note which were mined, and which are in no block any more."""

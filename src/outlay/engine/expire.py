@@ -1,7 +1,7 @@
 """Deadlines: approvals nobody answered, payouts that waited too long, nonces that may be forgotten."""
 
 from outlay.actions.change import change, resolve_approval
-from outlay.actions.work import Work
+from outlay.actions.work import open_work
 from outlay.config import Config
 from outlay.core.seams import HOUR, SECOND, Clock, Entropy, Instant
 from outlay.core.transfer import Event, State
@@ -38,7 +38,7 @@ class Expire:
 
     def _run(self, unit: Unit) -> bool:
         now = self._clock.now()
-        work = Work(unit=unit, now=now, entropy=self._entropy, config=self._config)
+        work = open_work(unit, now=now, entropy=self._entropy, config=self._config)
         done = False
         for approval in approvals.expired(unit, now=now, limit=BATCH):
             resolve_approval(work, approval, "Expired")

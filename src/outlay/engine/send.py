@@ -8,8 +8,8 @@ import structlog
 
 from outlay.actions import sending
 from outlay.actions.sending import Candidate
-from outlay.actions.work import Work
-from outlay.chains import CallReverted, Chain, Fees
+from outlay.actions.work import Work, open_work
+from outlay.chains import CallReverted, Chain, Fees, SendKind
 from outlay.codec.evm import erc20_transfer, tx_hash
 from outlay.config import Config
 from outlay.core.asset import NATIVE
@@ -18,8 +18,9 @@ from outlay.core.faultpoint import fault
 from outlay.core.fees import first_offer
 from outlay.core.seams import SECOND, Clock, Entropy, Instant
 from outlay.core.transfer import State
+from outlay.engine.guard import freeze, guarded
 from outlay.signer import Signed, Signer, SignRequest
-from outlay.store import lanes, organizations, transfers, wallets
+from outlay.store import lanes, ledger, transfers, wallets
 from outlay.store.database import Database, Row, Unit
 
 log = structlog.get_logger()
@@ -28,6 +29,11 @@ T = TypeVar("T")
 LEASE: Instant = 30 * SECOND
 RESEND: Instant = 10 * SECOND
 """How long a sent transaction may stay unseen before the same bytes are sent again."""
+RETRY: Instant = 2 * SECOND
+"""The same, after an answer that does not say that the transaction arrived."""
+ARRIVED = (SendKind.ACCEPTED, SendKind.KNOWN, SendKind.NONCE_TOO_LOW)
+LOOK_AHEAD = 500
+"""Ready transfers of one wallet that are looked at in one step; those behind them wait for their turn."""
 NATIVE_GAS = 21_000
 GAS_MARGIN_PERCENT = 150
 """Room over the node's estimate: what is not used is not paid."""
@@ -50,61 +56,65 @@ class Send:
         """Keep the parts; ``holder`` names this worker in leases."""
         self._db, self._clock, self._entropy, self._config = db, clock, entropy, config
         self._chains, self._signer, self._holder = chains, signer, holder
+        self._poll: Instant = int(config.sending.poll_s * SECOND)
+        self._look_at: dict[str, Instant] = {}  # when waiting transfers of a wallet are looked at again
+        self._rest_until: dict[str, Instant] = {}  # after a failure
 
     async def step(self) -> bool:
         """Serve every wallet that has something to bind, sign or send; tell whether any moved."""
         found = await self._db.read(self._wallets_with_work)
-        moved = await asyncio.gather(*(self._serve_safely(wallet) for wallet in found))
+        moved = await asyncio.gather(*(self._serve_guarded(wallet) for wallet in found))
         return any(moved)
 
     def _wallets_with_work(self, unit: Unit) -> list[Row]:
-        names = set(transfers.wallets_with_ready(unit))
+        now = self._clock.now()
+        ready = transfers.wallets_with_ready(unit)
+        names = {wallet_id for wallet_id, fresh in ready.items() if fresh or self._look_at.get(wallet_id, 0) <= now}
+        found = {row.id: row for row in wallets.everything(unit) if row.network in self._chains}
         for wallet_id in lanes.wallets_in_flight(unit):
             rows = lanes.transactions(unit, wallet_id, "bound", "signed", "sent")
-            if any(self._is_due(row) for row in rows):
+            frozen = wallet_id in found and found[wallet_id].frozen_reason is not None
+            if any(self._is_due(row) for row in rows if not (frozen and row.state == "bound")):
                 names.add(wallet_id)
-        return [row for row in wallets.everything(unit) if row.id in names and row.network in self._chains]
+        return [found[name] for name in names & found.keys() if self._rest_until.get(name, 0) <= now]
 
     def _is_due(self, row: Row) -> bool:
-        return row.state != "sent" or row.sent_at is None or row.sent_at + RESEND <= self._clock.now()
+        if row.state != "sent" or row.sent_at is None:
+            return True
+        arrived = (row.last_answer or "").partition(" ")[0] in ARRIVED
+        return bool(row.sent_at + (RESEND if arrived else RETRY) <= self._clock.now())
 
     async def _write(self, function: Callable[[Work], T]) -> T:
         def run(unit: Unit) -> T:
-            return function(Work(unit=unit, now=self._clock.now(), entropy=self._entropy, config=self._config))
+            return function(open_work(unit, now=self._clock.now(), entropy=self._entropy, config=self._config))
 
         return await self._db.write(run)
 
-    async def _serve_safely(self, wallet: Row) -> bool:
-        """One wallet's trouble must not stop the others."""
-        try:
-            return await self._serve(wallet)
-        except ChainUnavailable as error:
-            log.warning("chain_unavailable", wallet=wallet.id, network=wallet.network, message=error.message)
-        except InvariantBroken as error:
-            log.error("wallet_frozen", wallet=wallet.id, message=error.message)
-            await self._freeze(wallet.id, error.message)
-        return False
-
-    async def _freeze(self, wallet_id: str, reason: str) -> None:
-        def run(unit: Unit) -> None:
-            wallets.freeze(unit, wallet_id, reason)
-            organizations.bump_epoch(unit)
-
-        await self._db.write(run)
+    async def _serve_guarded(self, wallet: Row) -> bool:
+        moved = await guarded(self._db, wallet.id, self._serve(wallet))
+        if moved is None:
+            self._rest_until[wallet.id] = self._clock.now() + self._poll
+        return bool(moved)
 
     async def _serve(self, wallet: Row) -> bool:
         chain = self._chains[wallet.network]
-        fence = await self._lease(wallet, chain)
-        if fence is None:
-            return False
-        moved = False
-        if wallet.frozen_reason is None:
+        try:
+            fence = await self._lease(wallet, chain)
+            if fence is None:
+                return False
             moved = await self._bind(wallet, chain, fence) > 0
+        except ChainUnavailable:
+            await self._write(lambda work: sending.wait_all(work, wallet.id, "the network does not answer at present"))
+            raise
+        if wallet.frozen_reason is None:
             moved = await self._sign(wallet, fence) or moved
         return await self._send(wallet, chain, fence) or moved
 
     async def _lease(self, wallet: Row, chain: Chain) -> int | None:
         known = await self._db.read(lambda unit: lanes.find(unit, wallet.id))
+        fresh_until = self._clock.now() + LEASE // 2
+        if known is not None and known.holder == self._holder and (known.leased_until or 0) > fresh_until:
+            return int(known.fence)
         first = 0 if known is not None else await chain.nonce_at(wallet.address)
 
         def run(unit: Unit) -> int | None:
@@ -116,20 +126,44 @@ class Send:
     # Step 1: bind
 
     async def _bind(self, wallet: Row, chain: Chain, fence: int) -> int:
-        room, ready = await self._db.read(lambda unit: self._room(unit, wallet.id))
-        if not ready or room <= 0:
+        room, going, waiting = await self._db.read(lambda unit: self._choose(unit, wallet))
+        candidates = await self._candidates(wallet, chain, going) if going else []
+        candidates += [Candidate(transfer_id=row.id, offer=None) for row in waiting]
+        if not candidates:
             return 0
-        candidates = await self._candidates(wallet, chain, ready)
-        bound = await self._write(lambda work: sending.bind(work, wallet.id, fence, candidates))
-        fault("bind.after_commit")
+        bound = await self._write(lambda work: sending.bind(work, wallet.id, fence, candidates, room=room))
+        if bound:
+            fault("bind.after_commit")
         return bound
 
-    def _room(self, unit: Unit, wallet_id: str) -> tuple[int, list[Row]]:
-        in_flight = len(lanes.transactions(unit, wallet_id, *lanes.UNSETTLED))
-        room = self._config.sending.in_flight_max - in_flight
-        if room <= 0:
-            return 0, []
-        return room, list(transfers.in_state(unit, State.READY, limit=room, wallet_id=wallet_id))
+    def _choose(self, unit: Unit, wallet: Row) -> tuple[int, list[Row], list[Row]]:
+        """Return how many may be bound now, the transfers the node is asked about, and those that have to wait.
+
+        Longest ready first, but what the wallet cannot pay lets others pass; so do those the node refused before,
+        which are asked about again once a poll.
+        """
+        now = self._clock.now()
+        look = self._look_at.get(wallet.id, 0) <= now
+        if look:
+            self._look_at[wallet.id] = now + self._poll
+        room = self._config.sending.in_flight_max - len(lanes.transactions(unit, wallet.id, *lanes.UNSETTLED))
+        left: dict[str, int] = {}
+        going: list[Row] = []
+        waiting: list[Row] = []
+        slots = {True: room, False: room if look else 0}
+        for row in transfers.in_state(unit, State.READY, limit=LOOK_AHEAD, wallet_id=wallet.id):
+            needed = sending.needs(self._config, row)
+            for asset in needed.keys() - left.keys():
+                left[asset] = ledger.holdings(unit, wallet_id=wallet.id, asset=asset).spendable
+            short = any(left[asset] < amount for asset, amount in needed.items())
+            if short or wallet.frozen_reason is not None or wallet.status != "Active":
+                if look or row.waiting_reason is None:
+                    waiting.append(row)
+            elif slots[row.waiting_reason is None] > 0:
+                slots[row.waiting_reason is None] -= 1
+                left.update({asset: left[asset] - amount for asset, amount in needed.items()})
+                going.append(row)
+        return room, going, waiting
 
     async def _candidates(self, wallet: Row, chain: Chain, ready: list[Row]) -> list[Candidate]:
         fees = await chain.fees()
@@ -184,7 +218,7 @@ class Send:
         for answer in answers:
             if isinstance(answer, SignerRefused):
                 log.error("signer_refused", wallet=wallet.id, message=answer.message)
-                await self._freeze(wallet.id, f"the signer refused: {answer.message}")
+                await freeze(self._db, wallet.id, f"the signer refused: {answer.message}")
         return bool(signed)
 
     def _unsigned(self, unit: Unit, wallet_id: str) -> list[tuple[str, SignRequest]]:

@@ -1,5 +1,6 @@
 """Approvals and the decisions of people."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import sqlalchemy as sa
 
 from outlay.store.database import Unit
 from outlay.store.paging import page
-from outlay.store.schema import approval, decision
+from outlay.store.schema import approval, decision, user
 
 
 def add(unit: Unit, **values: Any) -> None:
@@ -51,7 +52,7 @@ def list_page(
     limit: int | None,
     token: str | None,
 ) -> tuple[Sequence[sa.Row[Any]], str | None]:
-    """Return one page of approvals; ``approver_id`` keeps those this person decided on."""
+    """Return one page of approvals; ``approver_id`` keeps those whose groups this user is in, or decided on."""
     query = sa.select(approval)
     if status is not None:
         query = query.where(approval.c.status == status)
@@ -59,8 +60,16 @@ def list_page(
         query = query.where(approval.c.initiator_id == initiator_id)
     if approver_id is not None:
         decided = sa.select(decision.c.approval_id).where(decision.c.user_id == approver_id)
-        query = query.where(approval.c.id.in_(decided))
+        query = query.where(sa.or_(_asks(approver_id), approval.c.id.in_(decided)))
     return page(unit, query, order=approval.c.created_at, key=approval.c.id, limit=limit, token=token)
+
+
+def _asks(user_id: str) -> sa.ColumnElement[bool]:
+    """Tell whether the groups list a user, or ask any person and this is one. Groups are compact JSON text."""
+    text = sa.type_coerce(approval.c.groups, sa.Text)
+    human = sa.exists().where(user.c.id == user_id, user.c.is_service_account.is_(False))
+    listed = text.contains(json.dumps(user_id), autoescape=True)
+    return sa.or_(listed, sa.and_(text.contains('"approvers":{},'), human))
 
 
 def add_decision(unit: Unit, **values: Any) -> None:

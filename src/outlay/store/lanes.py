@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from outlay.core.errors import InvariantBroken
+from outlay.core.errors import InvariantBroken, Unavailable
 from outlay.store.database import Unit
 from outlay.store.schema import lane, transaction
 
@@ -56,15 +56,20 @@ def lease(unit: Unit, wallet_id: str, *, holder: str, first_nonce: int, now: int
     return fence
 
 
+def release_all(unit: Unit) -> None:
+    """End every lease. Only for who knows that no other worker lives; fences move on with the next lease."""
+    unit.execute(sa.update(lane).values(leased_until=None))
+
+
 def hold(unit: Unit, wallet_id: str, *, fence: int) -> None:
     """Refuse to go on with a lane that was leased to somebody else meanwhile.
 
     Raises:
-        InvariantBroken: the fence is stale; nothing of this unit is kept.
+        Unavailable: the fence is stale; nothing of this unit is kept, and its new holder goes on.
     """
     held = unit.execute(sa.update(lane).where(lane.c.wallet_id == wallet_id, lane.c.fence == fence).values(fence=fence))
     if held.rowcount != 1:
-        raise InvariantBroken(f"the lane of {wallet_id} was leased to another worker")
+        raise Unavailable(f"the lane of {wallet_id} was leased to another worker")
 
 
 def bind(unit: Unit, *, wallet_id: str, fence: int, **values: Any) -> int:

@@ -55,10 +55,11 @@ def in_state(unit: Unit, state: State, *, limit: int, wallet_id: str | None = No
     return unit.execute(query.order_by(transfer.c.ready_at, transfer.c.id).limit(limit)).all()
 
 
-def wallets_with_ready(unit: Unit) -> list[str]:
-    """Return the ids of wallets that have a transfer to send."""
-    rows = unit.execute(sa.select(transfer.c.wallet_id).where(transfer.c.state == State.READY).distinct())
-    return [row.wallet_id for row in rows]
+def wallets_with_ready(unit: Unit) -> dict[str, bool]:
+    """Return the ids of wallets that have a transfer to send, and whether one of them has no reason to wait yet."""
+    fresh = sa.func.max(sa.case((transfer.c.waiting_reason.is_(None), 1), else_=0)).label("fresh")
+    query = sa.select(transfer.c.wallet_id, fresh).where(transfer.c.state == State.READY)
+    return {row.wallet_id: bool(row.fresh) for row in unit.execute(query.group_by(transfer.c.wallet_id))}
 
 
 def advance(

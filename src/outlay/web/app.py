@@ -1,19 +1,17 @@
-"""The ASGI application: routes, one error envelope, one body reader."""
+"""The ASGI application: routes, one error envelope, one body reader, and the description of it all."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from litestar import Litestar, Router
+import msgspec
+from litestar import Litestar, MediaType, Request, Router, get
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, Reference, SecurityScheme
 
-from outlay import __version__
-from outlay.core.errors import OutlayError
+from outlay.core.errors import InvalidInput, OutlayError
+from outlay.evidence.challenge import normalize_path
 from outlay.signer import Signer
-from outlay.web import errors
+from outlay.web import errors, openapi
 from outlay.web.body import CHALLENGE_BODY_MAX, StrictRequest
 from outlay.web.dfns.action import ActionController
 from outlay.web.dfns.identity import ServiceAccountController, SessionController, UserController
@@ -38,6 +36,40 @@ CONTROLLERS = (
 )
 
 
+class Api(Litestar):
+    """The application; HEAD is GET without the body, OPTIONS tells the methods of any path."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request, or the life of the server."""
+        meant = {"HEAD": "GET", "OPTIONS": errors.ASK_METHODS}.get(scope.get("method", ""))
+        if meant:
+            scope = {**scope, "method": meant}
+        await super().__call__(scope, receive, send)
+
+
+async def check_path(request: Request[Any, Any, Any]) -> None:
+    """Refuse a path that was matched only because the router tidied it: what is signed is the path as it is.
+
+    Raises:
+        NotOffered: it has empty or dot segments, a slash at the end, or escapes that hide one.
+    """
+    try:
+        plain = normalize_path(request.scope["raw_path"].decode("ascii"), field="path")
+    except (InvalidInput, UnicodeDecodeError):
+        raise errors.not_offered(request) from None
+    if plain != request.scope["path"]:
+        raise errors.not_offered(request)
+
+
+def describe() -> dict[str, Any]:
+    """Return the OpenAPI document of the whole API."""
+    return openapi.document(_router())
+
+
+def _router() -> Router:
+    return Router(path="/", route_handlers=list(CONTROLLERS))
+
+
 def create_app(
     gate: Gate,
     signer: Signer,
@@ -47,14 +79,17 @@ def create_app(
     on_shutdown: Sequence[Callable[..., Any]] = (),
 ) -> Litestar:
     """Return the application around its parts."""
-    security: dict[str, SecurityScheme | Reference] = {
-        "bearer": SecurityScheme(type="http", scheme="bearer"),
-        "userAction": SecurityScheme(type="apiKey", name="X-DFNS-USERACTION", security_scheme_in="header"),
-    }
-    return Litestar(
-        route_handlers=[Router(path="/", route_handlers=list(CONTROLLERS))],
+    description = msgspec.json.encode(describe())
+
+    @get("/openapi.json", media_type=MediaType.JSON, sync_to_thread=False)
+    def read_description() -> bytes:
+        return description
+
+    return Api(
+        route_handlers=[_router(), read_description],
         request_class=StrictRequest,
         request_max_body_size=CHALLENGE_BODY_MAX,
+        before_request=check_path,
         dependencies={
             "gate": Provide(lambda: gate, sync_to_thread=False, use_cache=True),
             "signer": Provide(lambda: signer, sync_to_thread=False, use_cache=True),
@@ -65,13 +100,7 @@ def create_app(
             HTTPException: errors.on_http_exception,
             Exception: errors.on_unexpected,
         },
-        openapi_config=OpenAPIConfig(
-            title="Outlay",
-            version=__version__,
-            path="/",
-            render_plugins=[JsonRenderPlugin(path="openapi.json")],
-            components=Components(security_schemes=security),
-        ),
+        openapi_config=None,
         on_startup=list(on_startup),
         on_shutdown=list(on_shutdown),
         logging_config=None,

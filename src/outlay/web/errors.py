@@ -5,23 +5,35 @@ from typing import Any
 
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
 
-from outlay.core.errors import InvalidInput, MethodNotAllowed, NotAuthenticated, NotOffered, OutlayError
+from outlay.core.errors import BodyTooLarge, InvalidInput, MethodNotAllowed, NotAuthenticated, NotOffered, OutlayError
+
+FIELD_MAX, MESSAGE_MAX = 200, 1000
+"""Characters of what the caller sent that an answer repeats at most."""
+
+ASK_METHODS = "*"
+"""What the application turns OPTIONS into: no route has it, so that the router tells which methods there are."""
 
 log = structlog.get_logger()
 
 
 def envelope(error: OutlayError) -> dict[str, Any]:
     """Return the contract's error object; ``message`` also on top, where older clients look."""
-    message = error.message if error.field is None else f"{error.field}: {error.message}"
+    message, details = error.message, dict(error.details)
+    if error.field is not None:
+        details["field"] = error.field[:FIELD_MAX]
+        if not message.startswith(error.field):
+            message = f"{details['field']}: {message}"
+    if len(message) > MESSAGE_MAX:
+        message = message[:MESSAGE_MAX] + "…"
     return {
         "error": {
             "id": f"err-{secrets.token_hex(8)}",
             "status": error.status,
             "code": error.code,
             "message": message,
-            "details": dict(error.details),
+            "details": details,
         },
         "message": message,
     }
@@ -29,11 +41,14 @@ def envelope(error: OutlayError) -> dict[str, Any]:
 
 def answer(error: OutlayError, headers: dict[str, str] | None = None) -> Response[dict[str, Any]]:
     """Return the response for an error."""
+    given = dict(headers or {})
     if isinstance(error, NotAuthenticated):
-        headers = {**(headers or {}), "WWW-Authenticate": "Bearer"}
+        given["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, BodyTooLarge):
+        given["Connection"] = "close"  # else the server would go on reading what nobody wants
     if error.status == 503:
-        headers = {**(headers or {}), "Retry-After": "1"}
-    return Response(envelope(error), status_code=error.status, headers=headers, media_type="application/json")
+        given["Retry-After"] = "1"
+    return Response(envelope(error), status_code=error.status, headers=given, media_type="application/json")
 
 
 def on_outlay_error(_request: Request[Any, Any, Any], error: OutlayError) -> Response[dict[str, Any]]:
@@ -43,29 +58,36 @@ def on_outlay_error(_request: Request[Any, Any, Any], error: OutlayError) -> Res
     return answer(error)
 
 
-def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
     """Answer what the framework refused by itself."""
     if isinstance(error, MethodNotAllowedException):
-        allow = {"Allow": ", ".join(_allowed(request))}
-        return answer(MethodNotAllowed(f"{request.method} is not offered on this path"), allow)
+        return _wrong_method(request, error)
     if isinstance(error, NotFoundException):
-        return answer(NotOffered(f"{request.method} {request.url.path} is not offered by this server"))
+        return answer(not_offered(request))
+    if error.status_code == BodyTooLarge.status:
+        return answer(BodyTooLarge("is too large: send less", field="body"))
     if error.status_code >= 500:
         return on_unexpected(request, error)
-    return answer(InvalidInput(str(error.detail) or "the request cannot be read", field="request"))
+    # What it says of our own parameters would tell about the inside.
+    detail = "" if isinstance(error, ValidationException) else str(error.detail)
+    return answer(InvalidInput(detail or "cannot be read", field="request"))
 
 
-def _allowed(request: Request[Any, Any, Any]) -> list[str]:
-    """Return the methods the requested path has."""
-    app = request.app
-    found = set()
-    for method in ("GET", "POST", "PUT", "DELETE"):
-        try:
-            app.asgi_router.handle_routing(path=request.scope["path"], method=method)
-        except HTTPException:
-            continue
-        found.add(method)
-    return sorted(found)
+def not_offered(request: Request[Any, Any, Any]) -> NotOffered:
+    """Return the error for a path that is not part of Outlay."""
+    path = request.scope["raw_path"].decode("ascii", "replace")
+    return NotOffered(f"{request.method} {path} is not offered by this server")
+
+
+def _wrong_method(request: Request[Any, Any, Any], error: MethodNotAllowedException) -> Response[Any]:
+    """Answer with the methods the path has; to OPTIONS, that is all that was asked."""
+    offered = {name for name in (error.headers or {}).get("allow", "").split(", ") if name} | {"OPTIONS"}
+    if "GET" in offered:
+        offered.add("HEAD")
+    allow = {"Allow": ", ".join(sorted(offered))}
+    if request.scope["method"] == ASK_METHODS:
+        return Response(None, status_code=204, headers=allow)
+    return answer(MethodNotAllowed(f"{request.method} is not offered on this path: use {allow['Allow']}"), allow)
 
 
 def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:

@@ -9,7 +9,7 @@ from litestar import Request
 from outlay.actions.act import Act, Caller, Outcome, SignedCall, authenticate, perform, verify
 from outlay.config import Config
 from outlay.core.asset import Asset
-from outlay.core.errors import ActionSignatureInvalid, InvalidInput, NotAuthenticated
+from outlay.core.errors import ActionSignatureInvalid, InvalidInput, NotAuthenticated, OutcomeUnknown
 from outlay.core.faultpoint import fault
 from outlay.core.price import Quote
 from outlay.core.seams import Clock, Entropy, Instant
@@ -94,7 +94,13 @@ class Gate:
         def run(unit: Unit) -> Outcome:
             return perform(unit, now=self.clock.now(), action=action, **arguments)
 
-        outcome = await self.db.write(run)
+        try:
+            outcome = await self.db.write(run)
+        except OutcomeUnknown as error:
+            payload = arguments["payload"]
+            raise OutcomeUnknown(
+                error.message, ids=[value for value in [payload.get("externalId")] if value]
+            ) from error
         fault("admit.after_commit")
         if outcome.refusal is not None:
             raise outcome.refusal

@@ -1,0 +1,283 @@
+"""The published description of the API.
+
+The framework knows routes and the types of bodies. What it cannot know is added here: who may call, what is
+refused and how, what the texts may hold, and what comes back.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.di import Provide
+from litestar.openapi.config import OpenAPIConfig
+
+from outlay import __version__
+from outlay.core import errors, ids
+from outlay.core.event import EVENT_KINDS
+from outlay.web.wire import (
+    ANY_OBJECT,
+    BODIES,
+    FLAG,
+    OBJECTS,
+    TEXT,
+    USER,
+    Schema,
+    an_id,
+    exactly,
+    list_of,
+    members,
+    one_of,
+    page,
+    ref,
+)
+
+OPEN = frozenset(
+    {
+        "/v1/health",
+        "/v1/webhook-key",
+        "/auth/login/init",
+        "/auth/login",
+        "/auth/registration/init",
+    }
+)
+"""Paths that need no bearer token."""
+
+UNSIGNED = OPEN | {"/auth/action/init", "/auth/action", "/auth/logout", "/auth/registration"}
+"""Writes that need no user action."""
+
+_PREFIXES = {
+    "wallet": ids.WALLET,
+    "transfer": ids.TRANSFER,
+    "user": ids.USER,
+    "permission": ids.PERMISSION,
+    "assignment": ids.ASSIGNMENT,
+    "policy": ids.POLICY,
+    "approval": ids.APPROVAL,
+    "webhook": ids.WEBHOOK,
+    "event": ids.DELIVERY,
+}
+_PARAMETER = re.compile(r"\{(\w+)_id\}")
+_PAGED: Mapping[str, Schema] = {"limit": {"type": "integer", "minimum": 1, "maximum": 500}, "paginationToken": TEXT}
+
+QUERIES: Mapping[tuple[str, str], Mapping[str, Schema]] = {
+    ("get", "/auth/users"): _PAGED,
+    ("get", "/permissions"): _PAGED,
+    ("get", "/permissions/{permissionId}/assignments"): _PAGED,
+    ("delete", "/permissions/{permissionId}/assignments/{assignmentId}"): {"force": FLAG},
+    ("delete", "/auth/service-accounts/{userId}"): {"force": FLAG},
+    ("get", "/wallets"): _PAGED,
+    ("get", "/wallets/{walletId}/transfers"): _PAGED,
+    ("get", "/v2/policies"): {**_PAGED, "status": one_of("Active", "Archived")},
+    ("get", "/v2/policy-approvals"): {
+        **_PAGED,
+        "status": one_of("Pending", "Approved", "Denied", "Expired"),
+        "initiatorId": USER,
+        "approverId": USER,
+    },
+    ("get", "/webhooks"): _PAGED,
+    ("get", "/webhooks/{webhookId}/events"): {**_PAGED, "kind": one_of(*EVENT_KINDS), "deliveryFailed": FLAG},
+}
+"""What the query may hold. Of a write it changes nothing."""
+
+_DELETED = exactly({"deleted": {"const": True}})
+_CONFIG = members({"moneySettings": ANY_OBJECT, "digest": TEXT, "applied": FLAG}, {"appliedDigest": TEXT})
+
+ANSWERS: Mapping[tuple[str, str], Schema] = {
+    ("post", "/auth/action/init"): ref("Challenge"),
+    ("post", "/auth/action"): members({"userAction": TEXT}),
+    ("get", "/auth/credentials"): members({"items": list_of(ref("Credential"))}),
+    ("post", "/auth/registration/init"): ref("RegistrationChallenge"),
+    ("post", "/auth/registration"): ref("Registered"),
+    ("post", "/auth/login/init"): ref("Challenge"),
+    ("post", "/auth/login"): members({"token": TEXT}),
+    ("put", "/auth/logout"): members({"message": TEXT}),
+    ("get", "/auth/users"): page("User"),
+    ("post", "/auth/users"): ref("User"),
+    ("get", "/auth/users/{userId}"): ref("User"),
+    ("put", "/auth/users/{userId}/activate"): ref("User"),
+    ("put", "/auth/users/{userId}/deactivate"): ref("User"),
+    ("delete", "/auth/users/{userId}"): ref("User"),
+    ("get", "/auth/service-accounts"): members({"items": list_of(ref("ServiceAccount"))}),
+    ("post", "/auth/service-accounts"): ref("ServiceAccount"),
+    ("get", "/auth/service-accounts/{userId}"): ref("ServiceAccount"),
+    ("put", "/auth/service-accounts/{userId}"): ref("ServiceAccount"),
+    ("put", "/auth/service-accounts/{userId}/activate"): ref("ServiceAccount"),
+    ("put", "/auth/service-accounts/{userId}/deactivate"): ref("ServiceAccount"),
+    ("delete", "/auth/service-accounts/{userId}"): ref("ServiceAccount"),
+    ("get", "/permissions"): page("Permission"),
+    ("post", "/permissions"): ref("Permission"),
+    ("get", "/permissions/{permissionId}"): ref("Permission"),
+    ("put", "/permissions/{permissionId}"): ref("Permission"),
+    ("put", "/permissions/{permissionId}/archive"): ref("Permission"),
+    ("delete", "/permissions/{permissionId}"): ref("Permission"),
+    ("get", "/permissions/{permissionId}/assignments"): page("Assignment"),
+    ("post", "/permissions/{permissionId}/assignments"): ref("Assignment"),
+    ("delete", "/permissions/{permissionId}/assignments/{assignmentId}"): ref("Assignment"),
+    ("get", "/wallets"): page("Wallet"),
+    ("post", "/wallets"): ref("Wallet"),
+    ("get", "/wallets/{walletId}"): ref("Wallet"),
+    ("put", "/wallets/{walletId}"): ref("Wallet"),
+    ("put", "/wallets/{walletId}/tags"): exactly({}),
+    ("delete", "/wallets/{walletId}/tags"): exactly({}),
+    ("get", "/wallets/{walletId}/transfers"): page("Transfer", {"walletId": an_id(ids.WALLET)}),
+    ("post", "/wallets/{walletId}/transfers"): ref("Transfer"),
+    ("get", "/wallets/{walletId}/transfers/{transferId}"): ref("Transfer"),
+    ("put", "/wallets/{walletId}/transfers/{transferId}/abort"): ref("Transfer"),
+    ("get", "/v2/policies"): page("Policy"),
+    ("post", "/v2/policies"): ref("Policy"),
+    ("get", "/v2/policies/{policyId}"): ref("Policy"),
+    ("put", "/v2/policies/{policyId}"): ref("Policy"),
+    ("delete", "/v2/policies/{policyId}"): ref("Policy"),
+    ("get", "/v2/policy-approvals"): page("Approval"),
+    ("get", "/v2/policy-approvals/{approvalId}"): ref("Approval"),
+    ("post", "/v2/policy-approvals/{approvalId}/decisions"): ref("Approval"),
+    ("get", "/webhooks"): page("Webhook"),
+    ("post", "/webhooks"): ref("Webhook"),
+    ("get", "/webhooks/{webhookId}"): ref("Webhook"),
+    ("put", "/webhooks/{webhookId}"): ref("Webhook"),
+    ("delete", "/webhooks/{webhookId}"): _DELETED,
+    ("post", "/webhooks/{webhookId}/ping"): members({"status": TEXT}, {"error": TEXT}),
+    ("get", "/webhooks/{webhookId}/events"): page("WebhookEvent"),
+    ("get", "/webhooks/{webhookId}/events/{eventId}"): ref("WebhookEvent"),
+    ("get", "/v1/health"): members({"status": one_of("ok"), "admitting": FLAG}),
+    ("get", "/v1/webhook-key"): members({"publicKey": TEXT}),
+    ("get", "/v1/config"): _CONFIG,
+    ("put", "/v1/config"): members({"applied": FLAG, "moneySettings": TEXT, "record": TEXT}),
+    ("get", "/v1/records"): members({"orgId": an_id(ids.ORGANIZATION), "root": TEXT, "head": TEXT, "seq": {}}),
+    ("get", "/v1/ledger"): members({"accounts": list_of(ANY_OBJECT)}),
+}
+"""Operation -> what a success answers."""
+
+EXTRA_BODIES: Mapping[tuple[str, str], Schema] = {
+    ("put", "/auth/service-accounts/{userId}/deactivate"): exactly({}, {"force": FLAG}),
+}
+"""Bodies that a route reads by itself."""
+
+_REFUSALS = {
+    400: errors.InvalidInput,
+    401: errors.NotAuthenticated,
+    403: errors.NotPermitted,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    412: errors.PreconditionFailed,
+    413: errors.BodyTooLarge,
+    415: errors.UnsupportedMediaType,
+    503: errors.Unavailable,
+}
+
+
+def document(routes: Router) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of ``routes``."""
+    config = OpenAPIConfig(title="Outlay", version=__version__, use_handler_docstrings=True)
+    dependencies = {name: _nothing() for name in ("gate", "signer", "courier")}
+    raw = Litestar(
+        route_handlers=[routes], dependencies=dependencies, openapi_config=config, logging_config=None
+    ).openapi_schema.to_schema()
+    schemas = {name: _strict(name, schema) for name, schema in raw["components"]["schemas"].items()}
+    return {
+        **raw,
+        "paths": {_camel(path): _path(_camel(path), item) for path, item in sorted(raw["paths"].items())},
+        "components": {
+            "schemas": dict(sorted({**schemas, **OBJECTS}.items())),
+            "responses": {str(status): _refusal(kind) for status, kind in _REFUSALS.items()},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "userAction": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-DFNS-USERACTION",
+                    "description": "single use; from POST /auth/action, for exactly this method, path and body",
+                },
+            },
+        },
+    }
+
+
+def _nothing() -> Provide:
+    """Return a stand-in for what routes are given; it is never asked."""
+    return Provide(lambda: None, sync_to_thread=False)
+
+
+def operations(described: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield method, path and operation of everything a document describes."""
+    for path, item in described["paths"].items():
+        for method, operation in item.items():
+            yield method, path, operation
+
+
+def _camel(path: str) -> str:
+    return _PARAMETER.sub(lambda match: f"{{{match[1]}Id}}", path)
+
+
+def _strict(name: str, schema: Schema) -> Schema:
+    """Return the schema of a body: no other members, and what its texts may hold."""
+    known = BODIES.get(name, {})
+    properties = {member: _narrow(was, known.get(member)) for member, was in schema["properties"].items()}
+    return {**schema, "properties": properties, "additionalProperties": False}
+
+
+def _narrow(schema: Schema, more: Schema | None) -> Schema:
+    if more is None:
+        return schema
+    if "oneOf" in schema:  # the member may be null
+        return {
+            **schema,
+            "oneOf": [_narrow(each, more) if each.get("type") != "null" else each for each in schema["oneOf"]],
+        }
+    if "oneOf" in more or "properties" in more:
+        return more
+    return {**schema, **more}
+
+
+def _path(path: str, item: dict[str, Any]) -> dict[str, Any]:
+    return {method: _operation(method, path, operation) for method, operation in item.items()}
+
+
+def _operation(method: str, path: str, raw: dict[str, Any]) -> dict[str, Any]:
+    key = (method, path)
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": an_id(_PREFIXES[name.removesuffix("Id")])}
+        for name in re.findall(r"\{(\w+)\}", path)
+    ]
+    parameters += [
+        {"name": name, "in": "query", "required": False, "schema": schema}
+        for name, schema in QUERIES.get(key, {}).items()
+    ]
+    refusals = {str(status): {"$ref": f"#/components/responses/{status}"} for status in _statuses(method, path)}
+    success = {
+        "description": "Done" if method != "get" else "Found",
+        "content": {"application/json": {"schema": ANSWERS.get(key, ANY_OBJECT)}},
+    }
+    described: dict[str, Any] = {
+        **{name: raw[name] for name in ("tags", "summary", "description", "operationId", "requestBody") if name in raw},
+        "parameters": parameters,
+        "security": _security(method, path),
+        "responses": {"200": success, **refusals},
+    }
+    if key in EXTRA_BODIES:
+        described["requestBody"] = {"content": {"application/json": {"schema": EXTRA_BODIES[key]}}, "required": False}
+    return described
+
+
+def _security(method: str, path: str) -> list[dict[str, list[str]]]:
+    if path in OPEN:
+        return []
+    return [{"bearer": []}] if method == "get" or path in UNSIGNED else [{"bearer": [], "userAction": []}]
+
+
+def _statuses(method: str, path: str) -> list[int]:
+    """Return the refusals an operation may answer."""
+    wanted = {400, 503}
+    if path not in ("/v1/health", "/v1/webhook-key"):
+        wanted |= {401, 403}
+    if "{" in path:
+        wanted.add(404)
+    if method != "get":
+        wanted |= {409, 413, 415} | (set() if path in UNSIGNED else {412})
+    return sorted(wanted)
+
+
+def _refusal(kind: type[errors.OutlayError]) -> dict[str, Any]:
+    content = {"application/json": {"schema": ref("Error")}}
+    return {"description": (kind.__doc__ or "").strip().splitlines()[0], "content": content}

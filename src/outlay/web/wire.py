@@ -1,0 +1,347 @@
+"""What bodies and answers look like, as JSON Schema: for the published description of the API, and for tests.
+
+Answers may hold more members than are listed here; those that are listed keep their meaning. Bodies may not.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from outlay.actions.webhooks import DESCRIPTION_MAX, STATUSES
+from outlay.core import ids
+from outlay.core.event import EVENT_KINDS, EVERY_KIND
+from outlay.core.operation import ALIASES, OPERATIONS
+from outlay.core.policy import ACTIVITY_KIND, CURRENCY
+from outlay.core.policy_document import TIMEOUT_MAX
+from outlay.core.velocity import TIMEFRAME_MAX, Scope
+from outlay.evidence.challenge import METHODS
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+FLAG: Schema = {"type": "boolean"}
+WHOLE: Schema = {"type": "integer"}
+ANY_OBJECT: Schema = {"type": "object"}
+WHEN: Schema = {"type": "string", "format": "date-time"}
+AMOUNT: Schema = {
+    "type": "string",
+    "pattern": "^[1-9][0-9]{0,77}$",
+    "description": "base units as ASCII digits: no sign, point, exponent, space or leading zero; at most 2^256 - 1",
+}
+ADDRESS: Schema = {
+    "type": "string",
+    "pattern": "^0x[0-9a-fA-F]{40}$",
+    "description": "0x and 40 hex digits; mixed case must be the right checksum (EIP-55)",
+}
+EXTERNAL_ID: Schema = {
+    "type": "string",
+    "pattern": "^[!-~]{1,50}$",
+    "description": "your own id of this payout; the same id never pays twice. Required unless configured otherwise",
+}
+
+
+def one_of(*values: str) -> Schema:
+    """Return the schema of a text with a few values."""
+    return {"type": "string", "enum": list(values)}
+
+
+def an_id(prefix: str) -> Schema:
+    """Return the schema of our identifiers with ``prefix``."""
+    return {"type": "string", "pattern": f"^{prefix}-[a-z0-9]{{5}}-[a-z0-9]{{5}}-[a-z0-9]{{14,16}}$"}
+
+
+def list_of(item: Schema, *, least: int | None = None, most: int | None = None, unique: bool = False) -> Schema:
+    """Return the schema of a list."""
+    bounds = {"minItems": least, "maxItems": most, "uniqueItems": unique or None}
+    return {"type": "array", "items": item, **{name: value for name, value in bounds.items() if value is not None}}
+
+
+def members(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
+    """Return the schema of an object that may hold more."""
+    return {"type": "object", "properties": {**required, **(optional or {})}, "required": sorted(required)}
+
+
+def exactly(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
+    """Return the schema of an object that holds nothing else."""
+    return {**members(required, optional), "additionalProperties": False}
+
+
+def ref(name: str) -> Schema:
+    """Return a reference to a named schema."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def page(name: str, extra: Mapping[str, Schema] | None = None) -> Schema:
+    """Return the schema of one page of a list."""
+    return members({"items": list_of(ref(name)), **(extra or {})}, {"nextPageToken": TEXT})
+
+
+USER, WALLET, POLICY = an_id(ids.USER), an_id(ids.WALLET), an_id(ids.POLICY)
+_TAG: Schema = {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9:_./ -]{0,62}[A-Za-z0-9])?$"}
+_TAGS = list_of(_TAG, least=1, most=50)
+_LIMIT: Schema = {"type": "number", "minimum": 0, "maximum": 1e9, "multipleOf": 0.01}
+_VELOCITY = {
+    "timeframe": {"type": "integer", "minimum": 1, "maximum": TIMEFRAME_MAX, "description": "minutes"},
+}
+_SCOPE = {"scope": one_of(*(each.value for each in Scope))}
+_CURRENCY = one_of(CURRENCY)
+_OPERATION = one_of(*OPERATIONS, *ALIASES)
+_EVENTS = list_of(one_of(EVERY_KIND, *EVENT_KINDS), least=1)
+_HOOK_STATUS = one_of(*STATUSES)
+_PRIORITY = one_of("Slow", "Standard", "Fast")
+_TRANSFER_MEMBERS = {"to": ADDRESS, "amount": AMOUNT, "externalId": EXTERNAL_ID, "priority": _PRIORITY}
+_KEY_ASSERTION = exactly(
+    {"credId": TEXT, "clientData": TEXT, "signature": TEXT},
+    {"algorithm": TEXT, "authenticatorData": TEXT, "userHandle": TEXT},
+)
+_FACTOR = exactly({"kind": one_of("Key", "Fido2"), "credentialAssertion": _KEY_ASSERTION})
+
+
+def _rule(kind: str, configuration: Schema, *, bare: bool = False) -> Schema:
+    parts = {"kind": {"const": kind}, "configuration": configuration}
+    return exactly({"kind": parts["kind"]}, {"configuration": configuration}) if bare else exactly(parts)
+
+
+RULE: Schema = {
+    "oneOf": [
+        _rule("AlwaysTrigger", exactly({}), bare=True),
+        _rule("TransactionAmountLimit", exactly({"limit": _LIMIT, "currency": _CURRENCY})),
+        _rule("TransactionAmountVelocity", exactly({"limit": _LIMIT, "currency": _CURRENCY, **_VELOCITY}, _SCOPE)),
+        _rule("TransactionCountVelocity", exactly({"limit": {"type": "integer", "minimum": 0}, **_VELOCITY}, _SCOPE)),
+        _rule("TransactionRecipientWhitelist", exactly({"addresses": list_of(ADDRESS, most=1000)})),
+    ]
+}
+_LISTED = exactly({"userId": exactly({"in": list_of(USER, least=1, most=100, unique=True)})})
+_GROUP = exactly(
+    {"quorum": {"type": "integer", "minimum": 1, "maximum": 100}, "approvers": {"anyOf": [exactly({}), _LISTED]}},
+    {
+        "name": {"type": "string", "minLength": 1, "maxLength": 200},
+        "initiatorCanApprove": FLAG,
+        "serviceAccountsCanApprove": FLAG,
+    },
+)
+ACTION: Schema = {
+    "oneOf": [
+        exactly({"kind": one_of("Block", "NoAction")}),
+        exactly(
+            {
+                "kind": {"const": "RequestApproval"},
+                "approvalGroups": list_of(_GROUP, least=1, most=100),
+            },
+            {"autoRejectTimeout": {"type": ["integer", "null"], "minimum": 1, "maximum": TIMEOUT_MAX}},
+        ),
+    ]
+}
+_SOME_TAGS = list_of({"type": "string", "minLength": 1, "maxLength": 64}, least=1, most=100, unique=True)
+FILTERS: Schema = exactly(
+    {},
+    {
+        "walletId": exactly({"in": list_of(WALLET, least=1, most=1000, unique=True)}),
+        "walletTags": exactly({}, {"hasAny": _SOME_TAGS, "hasAll": _SOME_TAGS}),
+    },
+)
+
+BODIES: Mapping[str, Mapping[str, Schema]] = {
+    "ActionInit": {"userActionHttpMethod": one_of(*sorted(METHODS)), "userActionHttpPath": {"pattern": "^/"}},
+    "ActionSign": {"firstFactor": _FACTOR},
+    "ApplyConfig": {"moneySettings": ANY_OBJECT},
+    "ArchivePermission": {"isArchived": {"const": True}},
+    "CreateAssignment": {"identityId": USER},
+    "CreatePermission": {"operations": list_of(_OPERATION, least=1)},
+    "CreateServiceAccount": {
+        "publicKey": {"description": "PEM: Ed25519, P-256, secp256k1, or RSA of at least 2048 bits"},
+        "permissionId": an_id(ids.PERMISSION),
+        "daysValid": {"minimum": 1, "maximum": 730},
+    },
+    "CreateUser": {
+        "email": {"format": "email", "maxLength": 254},
+        "kind": one_of("CustomerEmployee"),
+        "isSSORequired": {"const": False},
+        "publicKey": {"description": "PEM of the key that alone may take up the invitation"},
+    },
+    "CreateWallet": {"tags": _TAGS},
+    "CreateWebhook": {
+        "url": {"format": "uri"},
+        "events": _EVENTS,
+        "status": _HOOK_STATUS,
+        "description": {"maxLength": DESCRIPTION_MAX},
+    },
+    "DecisionBody": {"value": one_of("Approved", "Denied"), "reason": {"maxLength": 1000}},
+    "Erc20Transfer": {"contract": ADDRESS, **_TRANSFER_MEMBERS},
+    "Login": {"firstFactor": _FACTOR},
+    "NativeTransfer": _TRANSFER_MEMBERS,
+    "NewCredential": {
+        "credentialKind": one_of("Key"),
+        "credentialInfo": exactly({"credId": TEXT, "clientData": TEXT, "attestationData": TEXT}),
+    },
+    "PolicyBody": {
+        "name": {"minLength": 1, "maxLength": 200},
+        "activityKind": one_of(ACTIVITY_KIND),
+        "rule": RULE,
+        "action": ACTION,
+        "filters": FILTERS,
+    },
+    "Tags": {"tags": _TAGS},
+    "UpdatePermission": {"operations": list_of(_OPERATION, least=1)},
+    "UpdateWebhook": {
+        "url": {"format": "uri"},
+        "events": _EVENTS,
+        "status": _HOOK_STATUS,
+        "description": {"maxLength": DESCRIPTION_MAX},
+    },
+}
+"""Body -> member -> what its type alone does not say."""
+
+_ASSIGNED = members({"permissionId": an_id(ids.PERMISSION), "permissionName": TEXT, "operations": list_of(TEXT)})
+_ACCESS_TOKEN = members(
+    {"tokenId": an_id(ids.TOKEN), "credId": TEXT, "publicKey": TEXT, "isActive": FLAG, "dateCreated": WHEN},
+    {"accessToken": {"type": "string", "description": "only in the answer that created it"}},
+)
+_ALLOWED = members({"key": list_of(members({"type": TEXT, "id": TEXT})), "webauthn": list_of(ANY_OBJECT)})
+
+OBJECTS: Mapping[str, Schema] = {
+    "Challenge": members({"challenge": TEXT, "challengeIdentifier": TEXT, "allowCredentials": _ALLOWED}),
+    "RegistrationChallenge": members(
+        {"challenge": TEXT, "temporaryAuthenticationToken": TEXT, "user": members({"id": USER, "name": TEXT})}
+    ),
+    "Registered": members(
+        {
+            "credential": members({"uuid": an_id(ids.CREDENTIAL), "credentialId": TEXT, "kind": TEXT, "name": TEXT}),
+            "user": members({"id": USER, "username": TEXT, "orgId": an_id(ids.ORGANIZATION)}),
+        }
+    ),
+    "Credential": members(
+        {"credentialId": TEXT, "credentialUuid": an_id(ids.CREDENTIAL), "kind": TEXT, "isActive": FLAG}
+    ),
+    "User": members(
+        {
+            "userId": USER,
+            "username": TEXT,
+            "isActive": FLAG,
+            "isServiceAccount": FLAG,
+            "isRegistered": FLAG,
+            "permissions": list_of(TEXT),
+            "permissionAssignments": list_of(_ASSIGNED),
+        },
+        {
+            "mayVote": FLAG,
+            "externalId": TEXT,
+            "registrationCode": {"type": "string", "description": "only in the answer that invited the person"},
+        },
+    ),
+    "ServiceAccount": members({"userInfo": ref("User"), "accessTokens": list_of(_ACCESS_TOKEN)}),
+    "Permission": members(
+        {
+            "id": an_id(ids.PERMISSION),
+            "name": TEXT,
+            "operations": list_of(TEXT),
+            "isImmutable": FLAG,
+            "isArchived": FLAG,
+            "dateCreated": WHEN,
+            "dateUpdated": WHEN,
+        }
+    ),
+    "Assignment": members({"id": an_id(ids.ASSIGNMENT), "permissionId": an_id(ids.PERMISSION), "identityId": USER}),
+    "Wallet": members(
+        {
+            "id": WALLET,
+            "network": TEXT,
+            "address": ADDRESS,
+            "signingKey": members({"id": TEXT, "scheme": TEXT, "curve": TEXT, "publicKey": TEXT}),
+            "status": one_of("Active", "Inactive", "Archived"),
+            "dateCreated": WHEN,
+            "custodial": FLAG,
+            "tags": list_of(TEXT),
+        },
+        {"name": TEXT, "externalId": TEXT, "frozenReason": TEXT},
+    ),
+    "Transfer": members(
+        {
+            "id": an_id(ids.TRANSFER),
+            "walletId": WALLET,
+            "network": TEXT,
+            "requester": members({"userId": USER, "tokenId": an_id(ids.TOKEN)}),
+            "requestBody": ANY_OBJECT,
+            "metadata": members({"asset": ANY_OBJECT}),
+            "status": one_of("Pending", "Executing", "Broadcasted", "Confirmed", "Failed", "Rejected"),
+            "dateRequested": WHEN,
+        },
+        {
+            "reason": TEXT,
+            "waitingReason": TEXT,
+            "flag": TEXT,
+            "txHash": {"type": "string", "pattern": "^0x[0-9a-f]{64}$"},
+            "fee": {"type": "string", "pattern": "^[0-9]+$"},
+            "datePolicyResolved": WHEN,
+            "dateBroadcasted": WHEN,
+            "dateConfirmed": WHEN,
+            "approvalId": an_id(ids.APPROVAL),
+            "externalId": TEXT,
+        },
+    ),
+    "Policy": members(
+        {
+            "id": POLICY,
+            "name": TEXT,
+            "activityKind": TEXT,
+            "rule": ANY_OBJECT,
+            "action": ANY_OBJECT,
+            "status": one_of("Active", "Archived"),
+            "version": {"type": "integer", "minimum": 1},
+        },
+        {"filters": ANY_OBJECT, "dateCreated": WHEN, "dateUpdated": WHEN},
+    ),
+    "Approval": members(
+        {
+            "id": an_id(ids.APPROVAL),
+            "initiatorId": USER,
+            "activity": members({"kind": TEXT, "transferRequest": ref("Transfer")}),
+            "status": one_of("Pending", "Approved", "Denied", "Expired"),
+            "dateCreated": WHEN,
+            "policyEvaluations": list_of(ANY_OBJECT),
+            "decisions": list_of(members({"userId": USER, "value": one_of("Approved", "Denied"), "date": WHEN})),
+        },
+        {"expirationDate": WHEN, "dateResolved": WHEN, "dateUpdated": WHEN, "approvalGroups": list_of(ANY_OBJECT)},
+    ),
+    "Webhook": members(
+        {
+            "id": an_id(ids.WEBHOOK),
+            "url": TEXT,
+            "events": list_of(TEXT),
+            "status": _HOOK_STATUS,
+            "dateCreated": WHEN,
+            "dateUpdated": WHEN,
+        },
+        {
+            "description": TEXT,
+            "secret": {"type": "string", "description": "only in the answer that created it"},
+        },
+    ),
+    "WebhookEvent": members(
+        {
+            "id": an_id(ids.DELIVERY),
+            "kind": TEXT,
+            "date": WHEN,
+            "data": ANY_OBJECT,
+            "status": TEXT,
+            "timestampSent": WHOLE,
+            "deliveryAttempt": {"type": "integer", "minimum": 1},
+            "deliveryFailed": FLAG,
+        },
+        {"retryOf": an_id(ids.DELIVERY), "error": TEXT, "nextAttemptDate": WHEN},
+    ),
+    "Error": members(
+        {
+            "error": members(
+                {
+                    "id": TEXT,
+                    "status": {"type": "integer", "minimum": 400},
+                    "code": {"type": "string", "description": "stable; see the reference of errors"},
+                    "message": TEXT,
+                    "details": members({}, {"field": {"type": "string", "description": "the member that is wrong"}}),
+                }
+            ),
+            "message": TEXT,
+        }
+    ),
+}
+"""Name -> schema of what answers are made of."""
