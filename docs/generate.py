@@ -5,6 +5,7 @@
 
 import ast
 import dataclasses
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -250,7 +251,7 @@ def errors_page() -> str:
         errors.Unavailable: "Nothing has happened. The same call may be repeated later; `Retry-After` says when.",
         errors.OutcomeUnknown: "It may have happened. Look before you do anything.",
         errors.InvariantBroken: "Something that must always hold does not. A wallet stops, and a person must look.",
-        errors.OutlayError: "A fault on our side, or a refusal by the signer, which freezes the wallet. The log has it.",
+        errors.OutlayError: "A fault on our side, or a refusal by the signer, which freezes the wallet; see the log.",
     }
     lines = [ERRORS_INTRO]
     classes = error_classes()
@@ -315,6 +316,7 @@ class RouteEntry:
     bearer: str  #: what the Authorization header carries
 
 
+@functools.cache
 def routes() -> list[RouteEntry]:
     """Return every route of the application, in the order of the controllers."""
     nothing: Any = None
@@ -468,6 +470,7 @@ def with_blocks(text: str, blocks: Mapping[str, Callable[[], str]]) -> str:
     return text
 
 
+@functools.cache
 def generated() -> dict[str, str]:
     """Return every file this program writes, whole: path from the repository's root -> text."""
     files = {path: write() for path, write in PAGES.items()}

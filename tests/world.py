@@ -429,6 +429,25 @@ class World:
             filled.append(self.admin.sdk.policies.update_policy(policy["id"], body))
         return filled
 
+    def watch(self, tag: str, approvers: Any, **group: Any) -> Any:
+        """Create a policy under which every payout of the wallets with ``tag`` waits, and return it.
+
+        Args:
+            tag: a tag that no other policy watches, so that tests leave each other alone.
+            approvers: as in the contract: ``{"userId": {"in": [...]}}``, or ``{}`` for any person.
+            group: further members of its one group.
+        """
+        asked = {"name": "asked", "quorum": 1, "approvers": approvers, **group}
+        return self.admin.sdk.policies.create_policy(
+            {
+                "name": f"Everything of {tag}",
+                "activityKind": "Wallets:Sign",
+                "rule": {"kind": "AlwaysTrigger"},
+                "action": {"kind": "RequestApproval", "autoRejectTimeout": 60, "approvalGroups": [asked]},
+                "filters": {"walletTags": {"hasAny": [tag]}},
+            }
+        )
+
     def pay(
         self, payer: Identity, wallet: Any, to: str, amount: int, external_id: str, *, contract: str | None = None
     ) -> Any:

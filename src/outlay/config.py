@@ -125,6 +125,9 @@ class Sending:
 
     ready_timeout_s: int = _setting("seconds an allowed payout may wait before it expires", 86400)
     in_flight_max: int = _setting("unconfirmed transactions a wallet may have at once", 16)
+    unseen_max_s: int = _setting(
+        "seconds a nonce may be finally used without a receipt of ours before the wallet is stopped", 600
+    )
     poll_s: float = _setting("seconds between looks at the chain", 1.0)
 
 
@@ -252,7 +255,7 @@ def _check(config: Config) -> None:
         raise InvalidInput('must be "allow" or "block"', field="policies.default")
     if not 1 <= config.sending.in_flight_max <= 1000:
         raise InvalidInput("must be 1 to 1000", field="sending.in_flight_max")
-    if config.sending.ready_timeout_s < 1 or config.sending.poll_s <= 0:
+    if config.sending.ready_timeout_s < 1 or config.sending.poll_s <= 0 or config.sending.unseen_max_s < 1:
         raise InvalidInput("must be greater than 0", field="sending")
     seen = set()
     for index, token in enumerate(config.assets):

@@ -5,7 +5,6 @@ engine's units are called as the engine calls them. A whole world costs some mil
 """
 
 import asyncio
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from outlay.actions import organization, people, permissions, policies, sending,
 from outlay.actions.act import TOKEN_LIFE, Act, SignedCall, authenticate, perform
 from outlay.actions.admit import request_transfer
 from outlay.actions.sending import Candidate
-from outlay.actions.work import Work
+from outlay.actions.work import Work, open_work
 from outlay.config import Config, parse
 from outlay.core.asset import NATIVE, Asset
 from outlay.core.effect import Effect
@@ -39,9 +38,9 @@ from outlay.evidence.sign import sign_challenge
 from outlay.store import approvals, lanes, ledger, transfers, users
 from outlay.store import permissions as permission_rows
 from outlay.store.database import Database, Row, Unit
-from outlay.store.schema import event, metadata
+from outlay.store.schema import event
 from tests.actions.documents import policy_document
-from tests.actions.seams import FakeClock, SeededEntropy
+from tests.actions.seams import FakeClock, SeededEntropy, empty_database, forget_durability
 
 NETWORK = "EthereumSepolia"
 USDC = "0x" + "11" * 20
@@ -90,32 +89,17 @@ class Actor:
     claims: dict[str, Any]
 
 
-@functools.cache
-def _empty_database() -> bytes:
-    """Return a file with all tables and nothing in them; making them takes longer than founding an organization."""
-    engine = sa.create_engine("sqlite://")
-    metadata.create_all(engine)
-    with engine.begin() as unit:
-        driver: Any = unit.connection.driver_connection
-        content: bytes = driver.serialize()
-    return content
-
-
-def _forget_durability(connection: Any, _record: Any) -> None:
-    # No test here pulls the plug, and waiting for the disk is most of what a unit costs.
-    connection.execute("PRAGMA synchronous=OFF")
-
-
 class World:
     """The organization, and what is done in it. ``World(folder)`` founds it with one admin and no policies."""
 
     def __init__(self, folder: Path, *, settings: str = SETTINGS, preset: str = "none", seed: int = 1) -> None:
+        self._open, self._numbers = False, itertools.count(1)
         self.config: Config = parse(settings)
         self.clock, self.entropy = FakeClock(), SeededEntropy(seed)
         self.prices: dict[str, Decimal] = dict(self.config.prices)
-        (folder / "outlay.db").write_bytes(_empty_database())
+        (folder / "outlay.db").write_bytes(empty_database())
         self.db = Database(folder / "outlay.db")
-        sa.event.listen(self.db.engine, "connect", _forget_durability)
+        sa.event.listen(self.db.engine, "connect", forget_durability)
         private, public = new_key_pair()
         with self.unit() as unit:
             founded = organization.found(
@@ -139,7 +123,6 @@ class World:
             credential_uuid=founded.credential_uuid,
             claims=founded.claims,
         )
-        self._numbers = itertools.count(1)
 
     def close(self) -> None:
         self.db.close()
@@ -147,14 +130,19 @@ class World:
     @contextmanager
     def unit(self) -> Iterator[Unit]:
         """One database unit: kept if the block ends well."""
-        with self.db.engine.begin() as unit:
-            yield unit
+        assert not self._open, "a unit within a unit would wait for itself"
+        self._open = True
+        try:
+            with self.db.engine.begin() as unit:
+                yield unit
+        finally:
+            self._open = False
 
     @contextmanager
     def work(self) -> Iterator[Work]:
         """One unit as engine steps use it."""
         with self.unit() as unit:
-            yield Work(unit=unit, now=self.clock.now(), entropy=self.entropy, config=self.config)
+            yield open_work(unit, now=self.clock.now(), entropy=self.entropy, config=self.config)
 
     # --- signed calls ---------------------------------------------------------------------------------------------
 
@@ -246,6 +234,7 @@ class World:
                 now=self.clock.now(),
                 entropy=self.entropy,
                 preimage=preimage,
+                code=code,
                 credential_kind="Key",
                 credential_info=dict(info),
                 credential_name=None,

@@ -30,7 +30,7 @@ from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage, action_challenge
 from outlay.evidence.record import build_record, record_hash
 from outlay.store import evidence, organizations, permissions, policies, users
-from outlay.store.database import Row, Unit
+from outlay.store.database import Row, Unit, savepoint
 
 CHALLENGE_LIFE: Instant = 15 * MINUTE
 TOKEN_LIFE: Instant = 5 * MINUTE
@@ -58,6 +58,16 @@ class Caller:
                 raise NotPermitted(
                     f"{self.username} lacks the permission {operation}: an admin can assign it", operation=operation
                 )
+
+    def require_to_give(self, operations: Collection[str]) -> None:
+        """Refuse to let a caller hand out what it does not hold itself.
+
+        Raises:
+            NotPermitted: with the operations that are missing.
+        """
+        missing = sorted(set(operations) - self.operations)
+        if missing:
+            raise NotPermitted(f"nobody can give what they do not hold: {', '.join(missing)}", operations=missing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +141,7 @@ class Act:
 
 def policy_set_digest(unit: Unit) -> str:
     """Return the digest of the active policies: which, at which version."""
-    return digest([{"id": row.id, "version": row.version} for row in policies.active(unit)])
+    return digest([{"id": row.id, "version": row.version} for row in policies.active_versions(unit)])
 
 
 def append_record(
@@ -303,18 +313,13 @@ def perform(
         payload=payload,
         operations=operations,
     )
-    savepoint = unit.begin_nested()
     refusal = None
     result = None
     try:
-        result = action(act)
-        savepoint.commit()
+        with savepoint(unit):
+            result = action(act)
     except Refused as error:
-        savepoint.rollback()
         refusal = error
-    except BaseException:
-        savepoint.rollback()
-        raise
     evidence.spend(
         unit,
         nonce=call.preimage.nonce,

@@ -105,16 +105,13 @@ def _read_intent(
         raise InvalidInput("is 1 to 50 printable ASCII characters without spaces", field="externalId")
     if priority is not None and priority not in PRIORITIES:
         raise InvalidInput("is Slow, Standard or Fast", field="priority")
-    network = act.config.network(wallet.network)
-    if network is None:
-        raise Unavailable(f"network {wallet.network} is not configured on this server")
     return Intent(
         org=act.org.id,
         external_id=external_id,
         initiator=act.caller.user_id,
         wallet=wallet.id,
         network=wallet.network,
-        chain_id=network.chain_id,
+        chain_id=wallet.chain_id,
         asset=NATIVE if contract is None else parse_address(contract, field="contract"),
         recipient=parse_address(to, field="to"),
         amount=str(parse_amount(amount)),
@@ -137,6 +134,14 @@ def _same_or_conflict(act: Act, existing: Row, intent_digest: str) -> dict[str, 
 
 def _check_payable(act: Act, wallet: Row, intent: Intent) -> Asset:
     """Refuse recipients that lose money, assets nobody vouched for, and wallets that are stopped."""
+    network = act.config.network(wallet.network)
+    if network is None:
+        raise Unavailable(f"network {wallet.network} is not configured on this server")
+    if network.chain_id != wallet.chain_id:
+        raise PreconditionFailed(
+            f"wallet {wallet.id} was made for chain {wallet.chain_id}, {wallet.network} is now {network.chain_id}:"
+            " make another wallet"
+        )
     if intent.recipient == ZERO:
         raise InvalidInput("the zero address belongs to nobody: money sent there is lost", field="to")
     if intent.recipient == wallet.address:

@@ -5,7 +5,7 @@ from typing import Any
 
 from outlay.actions import present
 from outlay.actions.work import Work
-from outlay.core.transfer import ENDS, UNSIGNED, Event, State, wire_status
+from outlay.core.transfer import ENDS, UNSIGNED, Event, State, next_state, wire_status
 from outlay.store import approvals, transfers, velocity, webhooks
 from outlay.store.database import Row, Unit
 
@@ -18,10 +18,10 @@ def change(work: Work, row: Row, event: Event, *, detail: Mapping[str, Any] | No
     An end before any signature gives the velocity entry back; a final proof of no outflow corrects it.
     """
     before = State(row.state)
-    after = transfers.advance(work.unit, row, event, now=work.now, detail=detail, **values)
-    state = State(after.state)
+    state = next_state(before, event, transfer_id=row.id)
     if state in ENDS and state is not State.CONFIRMED:
-        _return_velocity(work.unit, after.id, before)
+        _return_velocity(work.unit, row.id, before)  # first: counters are locked before transfers
+    after = transfers.advance(work.unit, row, event, now=work.now, detail=detail, **values)
     if state in ENDS:
         _close_approval(work, after)
     kind = _event_kind(event, before, state)

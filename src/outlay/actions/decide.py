@@ -6,11 +6,13 @@ from outlay.actions import present
 from outlay.actions.act import Act
 from outlay.actions.change import change, resolve_approval
 from outlay.actions.judge import decided, people
+from outlay.actions.work import Work
 from outlay.core import ids
 from outlay.core.approval import refusal
 from outlay.core.errors import ApprovalChanged, InvalidInput, NotFound, NotPermitted, PreconditionFailed
 from outlay.core.transfer import Event, State
 from outlay.store import approvals, transfers
+from outlay.store.database import Row
 
 REASON_MAX = 1000
 
@@ -66,20 +68,27 @@ def decide(act: Act, approval_id: str, *, value: str, reason: str | None) -> dic
     )
     approvals.update(act.unit, approval_id, updated_at=act.now)
     act.result_id = decision_id
-    _settle(act, approval, row, reason)
+    said = f"Denied by {act.caller.username}" + (f": {reason}" if reason else ".")
+    _settle(act.work, approval, row, said)
     found = approvals.find(act.unit, approval_id)
     assert found is not None
     return present.approval(act.unit, found, act.config)
 
 
-def _settle(act: Act, approval: Any, row: Any, reason: str | None) -> None:
+def settle_open(work: Work, user_id: str) -> None:
+    """Count again where a person has decided already: an identity that is switched on again counts again."""
+    for approval in approvals.pending(work.unit):
+        if any(each.user_id == user_id for each in approvals.decisions(work.unit, approval.id)):
+            _settle(work, approval, transfers.get(work.unit, approval.transfer_id), "Denied.")
+
+
+def _settle(work: Work, approval: Row, row: Row, denied: str) -> None:
     """Let the transfer go, or reject it, once the decisions say so."""
-    answer = decided(act.unit, approval, approval.groups)
+    answer = decided(work.unit, approval, approval.groups)
     if answer == "Pending" or State(row.state) is not State.HELD:
         return
-    resolve_approval(act.work, approval, answer)
+    resolve_approval(work, approval, answer)
     if answer == "Approved":
-        change(act.work, row, Event.ALLOWED, resolved_at=act.now, ready_at=act.now, waiting_reason=None)
+        change(work, row, Event.ALLOWED, resolved_at=work.now, ready_at=work.now, waiting_reason=None)
     else:
-        said = f"Denied by {act.caller.username}" + (f": {reason}" if reason else ".")
-        change(act.work, row, Event.DENIED, resolved_at=act.now, reason=said)
+        change(work, row, Event.DENIED, resolved_at=work.now, reason=denied)

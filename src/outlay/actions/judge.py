@@ -1,7 +1,7 @@
 """Judging a transfer under the policies: once when it is requested, and again before a nonce is bound."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from outlay.actions import present
@@ -70,9 +70,11 @@ def judge(
 
 def keep(work: Work, judgement: Judgement, row: Row, *, moment: str, announce: bool = True) -> None:
     """Store every evaluation of a transfer; where ``announce``, raise policy.triggered for each that triggered."""
-    for evaluation in judgement.evaluations:
-        values = {
+    kept = [
+        {
             "id": ids.new_id(ids.EVALUATION, work.entropy),
+            "transfer_id": row.id,
+            "moment": moment,
             "policy_id": evaluation.policy_id,
             "policy_version": evaluation.version,
             "action": evaluation.action,
@@ -81,9 +83,12 @@ def keep(work: Work, judgement: Judgement, row: Row, *, moment: str, announce: b
             "context": evaluation.context,
             "at": work.now,
         }
-        transfers.add_evaluation(work.unit, transfer_id=row.id, moment=moment, **values)
-        if evaluation.triggered and announce:
-            policy_row = policies.find(work.unit, evaluation.policy_id)
+        for evaluation in judgement.evaluations
+    ]
+    transfers.add_evaluations(work.unit, kept)
+    for values in kept:
+        if values["triggered"] and announce:
+            policy_row = policies.find(work.unit, values["policy_id"])
             assert policy_row is not None
             webhooks.emit(
                 work.unit,
@@ -178,6 +183,10 @@ def judge_again(work: Work, row: Row) -> Rejudgement:
         before_admitted=entry.admitted if entry is not None else None,
         also={each.policy_id for each in transfers.evaluations(work.unit, row.id, moment=ADMISSION)},
     )
+    initiator = people(work.unit).get(row.initiator_id)
+    if initiator is None or not initiator.is_active or not initiator.may_vote:
+        gone = Verdict(kind="block", reasons=("Who asked for this payout was switched off or removed.",))
+        return Rejudgement(kind="block", judgement=replace(judgement, verdict=gone))
     if judgement.verdict.kind == "block":
         return Rejudgement(kind="block", judgement=judgement)
     approval = approvals.find_of(work.unit, row.id)

@@ -37,9 +37,17 @@ class Founded:
     root: str  #: fingerprint of the genesis record, hex
 
 
+_digested: tuple[Config, str] | None = None
+
+
 def money_digest(config: Config) -> str:
     """Return the digest of the settings that decide about money."""
-    return digest(config.money_settings())
+    global _digested
+    # A configuration never changes, and each payout asks for its digest twice.
+    known = _digested
+    if known is None or known[0] is not config:
+        known = _digested = (config, digest(config.money_settings()))
+    return known[1]
 
 
 def found(

@@ -4,6 +4,7 @@ from typing import Any
 
 from outlay.actions import present
 from outlay.actions.act import CHALLENGE_LIFE, Act, append_record, credential_of, issue_token
+from outlay.actions.decide import settle_open
 from outlay.actions.organization import hash_code
 from outlay.core import ids
 from outlay.core.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NotPermitted, PreconditionFailed
@@ -85,6 +86,7 @@ def activate(act: Act, user_id: str, *, service_account: bool) -> dict[str, Any]
     keys = users.credentials_of(act.unit, user_id)
     act.record("user.activated", user_id, {"fingerprints": sorted(fingerprint(k.public_key) for k in keys)})
     users.update(act.unit, user_id, is_active=True, may_vote=row.may_vote or row.is_registered)
+    settle_open(act.work, user_id)
     act.result_id = user_id
     return _answer(act, user_id, service_account)
 
@@ -108,7 +110,8 @@ def delete(act: Act, user_id: str, *, service_account: bool) -> dict[str, Any]:
     # The name becomes free again; the row stays, because decisions and records point to it.
     users.update(act.unit, user_id, is_active=False, deleted_at=act.now, username=f"{row.username}#{user_id}")
     for key in users.credentials_of(act.unit, user_id):
-        users.update_credential(act.unit, key.id, is_active=False, deleted_at=act.now)
+        freed = f"{key.credential_id}#{key.id}"
+        users.update_credential(act.unit, key.id, is_active=False, deleted_at=act.now, credential_id=freed)
     users.revoke_tokens(act.unit, user_id)
     act.result_id = user_id
     return answer
@@ -146,6 +149,7 @@ def create_service_account(
         held = permissions.find(act.unit, permission_id)
         if held is None or held.is_archived:
             raise InvalidInput("names no permission", field="permissionId")
+        act.caller.require_to_give(held.operations)
     load_public_key(public_key, field="publicKey")
     if not name.strip() or len(name) > 200 or not name.isprintable():
         raise InvalidInput("must be 1 to 200 printable characters", field="name")
@@ -284,6 +288,7 @@ def register(
     now: Instant,
     entropy: Entropy,
     preimage: RegistrationPreimage,
+    code: str,
     credential_kind: str,
     credential_info: dict[str, Any],
     credential_name: str | None,
@@ -301,6 +306,7 @@ def register(
         row is None
         or not row.is_active
         or row.registration_code is None
+        or row.registration_code != hash_code(code)  # a sealing key alone takes up no invitation
         or row.invitation_record != preimage.invitation
     ):
         raise NotAuthenticated("this invitation was used or withdrawn")
@@ -373,16 +379,15 @@ def begin_login(
     return preimage, keys
 
 
-def log_in(
+def check_login(
     unit: Unit,
     *,
     now: Instant,
-    entropy: Entropy,
     preimage: LoginPreimage,
     assertion: Assertion,
     origins: tuple[str, ...],
-) -> dict[str, Any]:
-    """Answer a login challenge: return the claims of a bearer token that lives eight hours.
+) -> tuple[Row, Row]:
+    """Return the user and credential that answer a login challenge rightly; changes nothing.
 
     Raises:
         NotAuthenticated: expired, used before, or not signed by one of the offered credentials.
@@ -404,10 +409,28 @@ def log_in(
     ):
         raise NotAuthenticated("this credential cannot log in here")
     verify_assertion(assertion, credential_of(key, origins=origins), login_challenge(preimage), origins=origins)
+    return user, key
+
+
+def log_in(
+    unit: Unit,
+    *,
+    now: Instant,
+    entropy: Entropy,
+    preimage: LoginPreimage,
+    assertion: Assertion,
+    origins: tuple[str, ...],
+) -> dict[str, Any]:
+    """Answer a login challenge: return the claims of a bearer token that lives eight hours.
+
+    Raises:
+        NotAuthenticated: see ``check_login``.
+    """
+    user, key = check_login(unit, now=now, preimage=preimage, assertion=assertion, origins=origins)
     claims = issue_token(
         unit,
         entropy,
-        org_id=org.id,
+        org_id=preimage.org,
         user_id=user.id,
         credential_uuid=key.id,
         kind="Token",

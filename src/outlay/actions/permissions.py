@@ -15,6 +15,7 @@ def create(act: Act, *, name: str, operations: list[str]) -> dict[str, Any]:
     """Create a named set of operations."""
     _check_name(act, name)
     names = parse_operations(operations)
+    act.caller.require_to_give(names)
     permission_id = act.new_id(ids.PERMISSION)
     act.record("permission.created", permission_id, {"name": name, "operations": names})
     permissions.add(
@@ -57,6 +58,7 @@ def update(act: Act, permission_id: str, *, name: str | None, operations: list[s
     if name is not None and name != row.name:
         _check_name(act, name)
     names = row.operations if operations is None else parse_operations(operations)
+    act.caller.require_to_give(names)
     act.record("permission.updated", permission_id, {"name": name or row.name, "operations": names})
     permissions.update(act.unit, permission_id, name=name or row.name, operations=names, updated_at=act.now)
     act.result_id = permission_id
@@ -80,7 +82,7 @@ def _refuse_immutable(row: Row) -> None:
 
 def assign(act: Act, permission_id: str, *, identity_id: str) -> dict[str, Any]:
     """Give a permission to a person or service account."""
-    get(act, permission_id)
+    act.caller.require_to_give(get(act, permission_id).operations)
     if users.find(act.unit, identity_id) is None:
         raise InvalidInput("names no user or service account", field="identityId")
     if permissions.find_assignment_of(act.unit, permission_id, identity_id) is not None:

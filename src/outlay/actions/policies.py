@@ -1,5 +1,8 @@
 """Policies: written, replaced, archived. Every change is a signed record and takes hold at once."""
 
+import functools
+import json
+from collections.abc import Collection
 from typing import Any
 
 from outlay.actions import present
@@ -7,7 +10,7 @@ from outlay.actions.act import Act
 from outlay.core import ids
 from outlay.core.approval import merge_groups
 from outlay.core.errors import InvalidInput, NotFound
-from outlay.core.policy import Policy, RequestApproval, matches, required_groups
+from outlay.core.policy import Policy, RequestApproval, Velocity, matches, required_groups
 from outlay.core.policy_document import parse_policy, read_policy, stored_document
 from outlay.core.seams import Instant
 from outlay.evidence.canonical import digest
@@ -29,9 +32,24 @@ def policy_of(row: Row) -> Policy:
     return read_policy(document, id=row.id, version=row.version)
 
 
+@functools.lru_cache(maxsize=1024)
+def _policy_of_text(
+    id: str, version: int, name: str, activity_kind: str, rule: str, action: str, filters: str | None
+) -> Policy:
+    # Known by its whole content, so nothing here can be out of date; every payout asks for every policy, twice.
+    document = {
+        "name": name,
+        "activityKind": activity_kind,
+        "rule": json.loads(rule),
+        "action": json.loads(action),
+        "filters": None if filters is None else json.loads(filters),
+    }
+    return read_policy(document, id=id, version=version)
+
+
 def active_policies(unit: Unit) -> list[Policy]:
     """Return every active policy."""
-    return [policy_of(row) for row in policies.active(unit)]
+    return [_policy_of_text(*row) for row in policies.active(unit)]
 
 
 def insert_policy(
@@ -138,10 +156,13 @@ def _reopen_votes(act: Act, policy: Policy) -> None:
         transfers.annotate(act.unit, row.transfer_id, waiting_reason="the policy changed: everybody votes again")
 
 
-def recount_velocity(unit: Unit, *, now: Instant) -> None:
-    """Write the counters of every active policy anew, after a wallet's tags changed."""
+def recount_velocity(unit: Unit, wallet_id: str, *, before: Collection[str], now: Instant) -> None:
+    """Write anew the counters of every policy that judges this wallet since its tags changed, or did ``before``."""
+    tags = wallets.tags(unit, wallet_id)
     for policy in active_policies(unit):
-        _rebuild(unit, policy, now=now)
+        changed = matches(policy, wallet_id, before) != matches(policy, wallet_id, tags)
+        if changed and isinstance(policy.rule, Velocity):
+            _rebuild(unit, policy, now=now)
 
 
 def _rebuild(unit: Unit, policy: Policy, *, now: Instant) -> None:

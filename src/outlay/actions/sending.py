@@ -10,9 +10,8 @@ from outlay.config import Config
 from outlay.core import ids
 from outlay.core.asset import NATIVE
 from outlay.core.effect import Effect
-from outlay.core.errors import InvariantBroken
 from outlay.core.fees import Offer
-from outlay.core.ledger import reserve, settle, settle_mismatch
+from outlay.core.ledger import overrun, reserve, settle, settle_mismatch
 from outlay.core.transfer import Event, State
 from outlay.store import lanes, ledger, organizations, transfers, velocity, wallets
 from outlay.store.database import Row
@@ -92,6 +91,11 @@ def _why_it_waits(work: Work, wallet: Row, row: Row, candidate: Candidate) -> st
 
 def _may_still_go(work: Work, row: Row) -> bool:
     """Judge again; what may no longer go is moved where it belongs."""
+    network = work.config.network(row.network)
+    if network is None or network.chain_id != row.intent["chainId"]:
+        reason = "The network now stands for another chain; nothing was signed."
+        change(work, row, Event.NEVER_EXECUTABLE, reason=reason, waiting_reason=None)
+        return False
     again = judge_again(work, row)
     keep(work, again.judgement, row, moment=BINDING, announce=again.kind != "go")
     reasons = list(again.judgement.verdict.reasons)
@@ -207,23 +211,44 @@ def settle_final(work: Work, fence: int, transaction_id: str, effect: Effect, *,
     if row is None or row.state != "mined":
         return
     paid = transfers.get(work.unit, row.transfer_id)
-    if fee > row.fee_cap:
-        raise InvariantBroken(f"transaction {row.hash} cost {fee}, more than its cap {row.fee_cap}")
     lanes.settle(work.unit, wallet_id=row.wallet_id, nonce=row.nonce, block=row.block_number, fence=fence)
     lanes.change(work.unit, row, "final")
-    place = {"wallet": row.wallet_id, "network": paid.network, "asset": paid.asset, "fee": fee, "fee_cap": row.fee_cap}
+    within = min(fee, row.fee_cap)
+    place = {
+        "wallet": row.wallet_id,
+        "network": paid.network,
+        "asset": paid.asset,
+        "fee": within,
+        "fee_cap": row.fee_cap,
+    }
     proof = {"block": row.block_hash, "height": row.block_number, "effect": effect.kind, "outflow": str(effect.outflow)}
+    # In the order of locks: counters, ledger accounts, transfers.
+    if effect.kind == "nothing":
+        velocity.correct(work.unit, paid.id)
     if effect.kind == "mismatch":
         # More than was set aside cannot be posted; the balance step will find the rest missing and stop the wallet.
         lines = settle_mismatch(**place, paid=min(effect.outflow, paid.amount))
-        _flag_mismatch(work, paid, effect, fee)
     else:
         lines = settle(**place, reserved=paid.amount, paid=effect.outflow)
-        if effect.kind == "exact":
-            change(work, paid, Event.PAID, detail=proof, fee=fee, confirmed_at=work.now)
-        else:
-            reason = "The transaction was executed and reverted, finally: nothing was paid."
-            change(work, paid, Event.REVERTED, detail=proof, fee=fee, reason=reason)
+    ledger.post(work.unit, lines, transfer_id=paid.id, now=work.now, entropy=work.entropy)
+    if fee > within:
+        _post_overrun(work, paid, fee - within)
+    if effect.kind == "exact":
+        change(work, paid, Event.PAID, detail=proof, fee=fee, confirmed_at=work.now)
+    elif effect.kind == "nothing":
+        reason = "The transaction was executed and reverted, finally: nothing was paid."
+        change(work, paid, Event.REVERTED, detail=proof, fee=fee, reason=reason)
+    else:
+        _flag_mismatch(work, paid, effect, fee)
+
+
+def _post_overrun(work: Work, paid: Row, excess: int) -> None:
+    """A rollup's data fee came on top of the cap: it has left, so it is posted from what is spendable.
+
+    What does not fit stays unposted; the balance step then finds the chain below the ledger and stops the wallet.
+    """
+    held = ledger.holdings(work.unit, wallet_id=paid.wallet_id, asset=NATIVE)
+    lines = overrun(wallet=paid.wallet_id, network=paid.network, fee=min(excess, held.spendable))
     ledger.post(work.unit, lines, transfer_id=paid.id, now=work.now, entropy=work.entropy)
 
 

@@ -9,7 +9,7 @@ from outlay.actions.act import Act
 from outlay.actions.policies import recount_velocity
 from outlay.config import Config
 from outlay.core import ids
-from outlay.core.errors import InvalidInput, NotFound
+from outlay.core.errors import InvalidInput, NotFound, PreconditionFailed
 from outlay.core.seams import Entropy
 from outlay.store import wallets, webhooks
 from outlay.store.database import Row, Unit
@@ -75,6 +75,7 @@ def create(
         act.unit,
         id=wallet_id,
         network=network,
+        chain_id=act.config.networks[network].chain_id,
         address=address,
         key_id=key_id,
         public_key=public_key,
@@ -102,6 +103,34 @@ def rename(act: Act, wallet_id: str, *, changes: dict[str, str | None]) -> dict[
         wallets.update(act.unit, wallet_id, **changes)
     act.result_id = wallet_id
     return present.wallet(act.unit, get(act.unit, wallet_id))
+
+
+def unfreeze(act: Act, wallet_id: str, *, reason: str) -> dict[str, Any]:
+    """Let a wallet pay again after a person has looked at why it was stopped; the reason is recorded."""
+    row = get(act.unit, wallet_id)
+    _check_reason(reason)
+    if row.frozen_reason is None:
+        raise PreconditionFailed("this wallet is not frozen")
+    act.record("wallet.unfrozen", wallet_id, {"reason": reason})
+    wallets.update(act.unit, wallet_id, frozen_reason=None)
+    act.result_id = wallet_id
+    return present.wallet(act.unit, get(act.unit, wallet_id))
+
+
+def unfreeze_asset(act: Act, *, network: str, asset: str, reason: str) -> dict[str, Any]:
+    """Let an asset be paid again after a person has looked at why it was stopped; the reason is recorded."""
+    _check_reason(reason)
+    if wallets.find_frozen_asset(act.unit, network=network, asset=asset) is None:
+        raise NotFound("this asset is not frozen")
+    act.record("asset.unfrozen", act.org.id, {"network": network, "asset": asset, "reason": reason})
+    wallets.unfreeze_asset(act.unit, network=network, asset=asset)
+    act.result_id = act.org.id
+    return {"network": network, "asset": asset}
+
+
+def _check_reason(reason: str) -> None:
+    if not 1 <= len(reason.strip()) <= 1000 or not reason.isprintable():
+        raise InvalidInput("say in 1 to 1000 printable characters what you found", field="reason")
 
 
 def parse_tags(tags: Sequence[str]) -> list[str]:
@@ -137,11 +166,12 @@ def remove_tags(act: Act, wallet_id: str, tags: Sequence[str]) -> dict[str, Any]
 
 def _change_tags(act: Act, wallet_id: str, *, added: list[str], removed: list[str]) -> dict[str, Any]:
     act.result_id = wallet_id
+    before = wallets.tags(act.unit, wallet_id)
     act.record("wallet.tags.modified", wallet_id, {"added": added, "removed": removed})
     if added or removed:
         wallets.add_tags(act.unit, wallet_id, added)
         wallets.remove_tags(act.unit, wallet_id, removed)
-        recount_velocity(act.unit, now=act.now)
+        recount_velocity(act.unit, wallet_id, before=before, now=act.now)
         document = present.wallet(act.unit, get(act.unit, wallet_id))
         _emit(
             act,

@@ -23,7 +23,21 @@ T = TypeVar("T")
 _REST_S = 5.0
 _GRACE_S = 1.0
 _REVERT_CODES = (3, -32015)
-_REVERT_TEXTS = ("revert", "insufficient funds", "gas required exceeds", "out of gas")
+_REVERT_TEXTS = (
+    "revert",
+    "insufficient funds",
+    "gas required exceeds",
+    "out of gas",
+    "outofgas",
+    "opcode",
+    "evm error",
+    "vm execution",
+    "stack underflow",
+    "stack overflow",
+    "bad jump",
+    "invalid jump",
+    "bad instruction",
+)
 
 
 class EndpointFailed(Exception):

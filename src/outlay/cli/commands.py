@@ -182,6 +182,8 @@ def demo(*, keep: bool = False, port: int = 0, svg: Path | None = None, profile:
 Profile = Annotated[str, Parameter(help="base URL of the server")]
 Token = Annotated[Path, Parameter(name="--token-file", help="file that holds your bearer token")]
 KeyFile = Annotated[Path, Parameter(name="--key-file", help="PEM file of your private key")]
+# Identifiers in base64url may begin with a hyphen.
+Opaque = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 
 @users.command
@@ -199,7 +201,7 @@ def invite(
     url: Profile,
     token_file: Token,
     key_file: KeyFile,
-    credential: str,
+    credential: Opaque,
     public_key: Path | None = None,
 ) -> None:
     """Invite a person and print their registration code, once.
@@ -231,7 +233,7 @@ def list_people(*, url: Profile, token_file: Token) -> None:
 
 
 @users.command
-def activate(*, user: str, url: Profile, token_file: Token, key_file: KeyFile, credential: str) -> None:
+def activate(*, user: str, url: Profile, token_file: Token, key_file: KeyFile, credential: Opaque) -> None:
     """Switch a person on and vouch for the keys they registered: from now on what they sign counts.
 
     Parameters
@@ -250,7 +252,7 @@ def activate(*, user: str, url: Profile, token_file: Token, key_file: KeyFile, c
 
 
 @users.command
-def register(*, email: str, code: str, url: Profile, key_file: KeyFile) -> None:
+def register(*, email: str, code: Opaque, url: Profile, key_file: KeyFile) -> None:
     """Take up an invitation: makes a key at the given path, or uses the one that is there.
 
     Parameters
@@ -269,7 +271,7 @@ def register(*, email: str, code: str, url: Profile, key_file: KeyFile) -> None:
 
 
 @users.command
-def login(*, email: str, credential: str, url: Profile, key_file: KeyFile) -> None:
+def login(*, email: str, credential: Opaque, url: Profile, key_file: KeyFile) -> None:
     """Log in with a key and print a bearer token that lives eight hours.
 
     Parameters
@@ -286,7 +288,7 @@ def login(*, email: str, credential: str, url: Profile, key_file: KeyFile) -> No
 
 
 @settings.command
-def apply(*, url: Profile, token_file: Token, key_file: KeyFile, credential: str, yes: bool = False) -> None:
+def apply(*, url: Profile, token_file: Token, key_file: KeyFile, credential: Opaque, yes: bool = False) -> None:
     """Sign the money settings the server has loaded, so that it admits payouts under them.
 
     Parameters

@@ -439,6 +439,7 @@ def _serve_on(demo: Demo, console: Console, profile: Path) -> None:
         f"  chain           {demo.chain.url}\n  API             {demo.deployment.url}/openapi.json",
         highlight=False,
         markup=False,
+        soft_wrap=True,
     )
     with contextlib.suppress(KeyboardInterrupt):
         while demo.deployment.process is not None and demo.deployment.process.poll() is None:

@@ -183,6 +183,7 @@ retry_schedule_s = [1, 3, 10, 30]
 
 [sending]
 poll_s = {block_time_s}
+unseen_max_s = 2
 
 {extra}"""
 

@@ -35,6 +35,8 @@ def first_offer(*, base_fee: int, tip: int, gas_limit: int, fee_cap: int) -> Off
         fee_cap: native base units the whole payout may cost in fees.
     """
     ceiling = ceiling_per_gas(fee_cap=fee_cap, gas_limit=gas_limit)
-    if base_fee + tip > ceiling:
+    if base_fee + tip > ceiling or ceiling < 1:
         return None
-    return Offer(gas_limit=gas_limit, max_fee_per_gas=min(2 * base_fee + tip, ceiling), max_priority_fee_per_gas=tip)
+    return Offer(
+        gas_limit=gas_limit, max_fee_per_gas=max(1, min(2 * base_fee + tip, ceiling)), max_priority_fee_per_gas=tip
+    )

@@ -108,6 +108,11 @@ def settle_mismatch(*, wallet: str, network: str, asset: str, paid: int, fee_cap
     )
 
 
+def overrun(*, wallet: str, network: str, fee: int) -> tuple[Posting, ...]:
+    """The chain took more than was set aside for fees: native base units, from what is spendable."""
+    return _move((wallet, "spendable"), (network, "fees"), network=network, asset=NATIVE, amount=fee, why="fee")
+
+
 def check_balanced(postings: Sequence[Posting]) -> None:
     """Refuse an entry whose sides differ for any asset.
 

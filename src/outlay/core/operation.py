@@ -35,9 +35,10 @@ OPERATIONS: tuple[str, ...] = (
     "Wallets:Read",
     "Wallets:Tags:Add",
     "Wallets:Tags:Remove",
+    "Wallets:Transfers:Abort",
     "Wallets:Transfers:Create",
     "Wallets:Transfers:Read",
-    "Wallets:Transfers:Abort",
+    "Wallets:Unfreeze",
     "Wallets:Update",
     "Webhooks:Create",
     "Webhooks:Delete",
@@ -46,7 +47,7 @@ OPERATIONS: tuple[str, ...] = (
     "Webhooks:Read",
     "Webhooks:Update",
 )
-"""Every operation Outlay offers. ``Config:Apply`` is ours; the others are the contract's."""
+"""Every operation Outlay offers. ``Config:Apply`` and ``Wallets:Unfreeze`` are ours, the others the contract's."""
 
 ALIASES = {
     "Permissions:Archive": "Permissions:Delete",

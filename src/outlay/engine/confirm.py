@@ -13,13 +13,10 @@ from outlay.core.asset import NATIVE
 from outlay.core.effect import Effect, Movement, native_effect, token_effect
 from outlay.core.errors import InvariantBroken
 from outlay.core.faultpoint import fault
-from outlay.core.seams import Clock, Entropy
+from outlay.core.seams import SECOND, Clock, Entropy, Instant
 from outlay.engine.guard import guarded
 from outlay.store import lanes, transfers, wallets
 from outlay.store.database import Database, Row, Unit
-
-UNSEEN_MAX = 10
-"""Looks at which a nonce may be finally used without a receipt of ours; nodes behind one endpoint may disagree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class Confirm:
     ) -> None:
         """Keep the parts."""
         self._db, self._clock, self._entropy, self._config, self._chains = db, clock, entropy, config, chains
-        self._unseen: dict[str, int] = {}  # looks by wallet
+        self._unseen_since: dict[str, Instant] = {}  # by wallet
 
     async def step(self) -> bool:
         """Look once at every wallet with transactions in flight; tell whether any moved."""
@@ -100,10 +97,14 @@ class Confirm:
         Raises:
             InvariantBroken: it stays without a receipt of ours. Nothing is concluded about the payout.
         """
-        unseen = receipt is None and used > lowest.nonce
-        self._unseen[wallet_id] = self._unseen.get(wallet_id, 0) + 1 if unseen else 0
-        if self._unseen[wallet_id] >= UNSEEN_MAX:
-            self._unseen[wallet_id] = 0
+        if receipt is not None or used <= lowest.nonce:
+            self._unseen_since.pop(wallet_id, None)
+            return
+        now = self._clock.now()
+        since = self._unseen_since.setdefault(wallet_id, now)
+        # Nodes behind one address may disagree for a while.
+        if now - since >= self._config.sending.unseen_max_s * SECOND:
+            del self._unseen_since[wallet_id]
             raise InvariantBroken(f"somebody else used this wallet's key: nonce {lowest.nonce} is not our transaction")
 
     def _note(self, work: Work, seen: list[tuple[_Watched, Receipt | None]]) -> bool:

@@ -13,11 +13,10 @@ from outlay.chains import CallReverted, Chain, Fees, SendKind
 from outlay.codec.evm import erc20_transfer, tx_hash
 from outlay.config import Config
 from outlay.core.asset import NATIVE
-from outlay.core.errors import ChainUnavailable, InvariantBroken, SignerRefused
+from outlay.core.errors import ChainUnavailable, InvariantBroken, SignerRefused, Unavailable
 from outlay.core.faultpoint import fault
 from outlay.core.fees import first_offer
 from outlay.core.seams import SECOND, Clock, Entropy, Instant
-from outlay.core.transfer import State
 from outlay.engine.guard import freeze, guarded
 from outlay.signer import Signed, Signer, SignRequest
 from outlay.store import lanes, ledger, transfers, wallets
@@ -35,6 +34,9 @@ ARRIVED = (SendKind.ACCEPTED, SendKind.KNOWN, SendKind.NONCE_TOO_LOW)
 LOOK_AHEAD = 500
 """Ready transfers of one wallet that are looked at in one step; those behind them wait for their turn."""
 NATIVE_GAS = 21_000
+GAS_MAX = 5_000_000
+"""The most gas one payout may be given: far more than any token needs, less than any chain's block holds."""
+NO_ANSWER = "the network does not answer at present"
 GAS_MARGIN_PERCENT = 150
 """Room over the node's estimate: what is not used is not paid."""
 
@@ -100,15 +102,24 @@ class Send:
         chain = self._chains[wallet.network]
         try:
             fence = await self._lease(wallet, chain)
-            if fence is None:
-                return False
-            moved = await self._bind(wallet, chain, fence) > 0
         except ChainUnavailable:
-            await self._write(lambda work: sending.wait_all(work, wallet.id, "the network does not answer at present"))
+            await self._write(lambda work: sending.wait_all(work, wallet.id, NO_ANSWER))
             raise
-        if wallet.frozen_reason is None:
-            moved = await self._sign(wallet, fence) or moved
-        return await self._send(wallet, chain, fence) or moved
+        if fence is None:
+            return False
+        moved, trouble = False, None
+        try:
+            moved = await self._bind(wallet, chain, fence) > 0
+        except Unavailable as error:
+            # What is bound already is signed and sent all the same.
+            trouble = error
+        moved = await self._sign(wallet, fence) or moved
+        moved = await self._send(wallet, chain, fence) or moved
+        if isinstance(trouble, ChainUnavailable):
+            await self._write(lambda work: sending.wait_all(work, wallet.id, NO_ANSWER))
+        if trouble is not None:
+            raise trouble
+        return moved
 
     async def _lease(self, wallet: Row, chain: Chain) -> int | None:
         known = await self._db.read(lambda unit: lanes.find(unit, wallet.id))
@@ -151,7 +162,7 @@ class Send:
         going: list[Row] = []
         waiting: list[Row] = []
         slots = {True: room, False: room if look else 0}
-        for row in transfers.in_state(unit, State.READY, limit=LOOK_AHEAD, wallet_id=wallet.id):
+        for row in transfers.ready_of(unit, wallet.id, limit=LOOK_AHEAD):
             needed = sending.needs(self._config, row)
             for asset in needed.keys() - left.keys():
                 left[asset] = ledger.holdings(unit, wallet_id=wallet.id, asset=asset).spendable
@@ -173,9 +184,11 @@ class Send:
         try:
             gas_limit = await self._gas_limit(wallet, chain, row)
         except CallReverted as error:
-            return Candidate(
-                transfer_id=row.id, offer=None, waiting_reason=f"it would revert at present: {error.message}"
-            )
+            reason = f"it would not go through at present: {error.message}"
+            return Candidate(transfer_id=row.id, offer=None, waiting_reason=reason)
+        except ChainUnavailable:
+            # One recipient's contract may be what the node stumbles over: it must not stop the others.
+            return Candidate(transfer_id=row.id, offer=None, waiting_reason=NO_ANSWER)
         tips = {"Slow": fees.tip_slow, "Standard": fees.tip_standard, "Fast": fees.tip_fast}
         offer = first_offer(
             base_fee=fees.base_fee,
@@ -183,8 +196,8 @@ class Send:
             gas_limit=gas_limit,
             fee_cap=self._config.fee_cap(row.network, row.asset),
         )
-        reason = "the network asks more for gas than the fee cap allows" if offer is None else None
-        return Candidate(transfer_id=row.id, offer=offer, waiting_reason=reason)
+        too_dear = "the network asks more for gas than the fee cap allows" if offer is None else None
+        return Candidate(transfer_id=row.id, offer=offer, waiting_reason=too_dear)
 
     async def _gas_limit(self, wallet: Row, chain: Chain, row: Row) -> int:
         if row.asset == NATIVE:
@@ -194,7 +207,11 @@ class Send:
         else:
             data = erc20_transfer(row.recipient, row.amount)
             estimate = await chain.estimate_gas(wallet.address, row.asset, 0, data)
-        return estimate * GAS_MARGIN_PERCENT // 100
+        limit = estimate * GAS_MARGIN_PERCENT // 100
+        if limit > GAS_MAX:
+            # Signed once, such a transaction could never be mined and would stop everything behind its nonce.
+            raise CallReverted(f"it needs {estimate} gas, more than a payout should")
+        return limit
 
     # Steps 2 and 3: sign, store
 
@@ -222,10 +239,12 @@ class Send:
         return bool(signed)
 
     def _unsigned(self, unit: Unit, wallet_id: str) -> list[tuple[str, SignRequest]]:
-        return [
-            (row.id, _request(row, transfers.get(unit, row.transfer_id)))
-            for row in lanes.transactions(unit, wallet_id, "bound")
-        ]
+        wallet = wallets.find(unit, wallet_id)
+        if wallet is None or wallet.frozen_reason is not None:
+            return []
+        bound = [(row, transfers.get(unit, row.transfer_id)) for row in lanes.transactions(unit, wallet_id, "bound")]
+        frozen = {(each.network, each.asset) for each in wallets.frozen_assets(unit)}
+        return [(row.id, _request(row, paid)) for row, paid in bound if (paid.network, paid.asset) not in frozen]
 
     # Step 4: send
 

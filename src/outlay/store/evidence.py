@@ -8,10 +8,14 @@ import sqlalchemy as sa
 from outlay.store.database import Unit
 from outlay.store.schema import evidence, spent_nonce
 
+_KEEP = sa.insert(evidence)
+_FIND_SPENT = sa.select(spent_nonce).where(spent_nonce.c.nonce == sa.bindparam("nonce"))
+_SPEND = sa.insert(spent_nonce)
+
 
 def keep(unit: Unit, *, evidence_id: str, subject: str, document: str, now: int) -> None:
     """Store what was signed for ``subject``, as canonical text."""
-    unit.execute(sa.insert(evidence).values(id=evidence_id, subject=subject, document=document, at=now))
+    unit.execute(_KEEP, {"id": evidence_id, "subject": subject, "document": document, "at": now})
 
 
 def of(unit: Unit, subject: str) -> list[dict[str, Any]]:
@@ -22,12 +26,12 @@ def of(unit: Unit, subject: str) -> list[dict[str, Any]]:
 
 def find_spent(unit: Unit, nonce: str) -> sa.Row[Any] | None:
     """Return the row of a spent nonce, or None when it is still good."""
-    return unit.execute(sa.select(spent_nonce).where(spent_nonce.c.nonce == nonce)).one_or_none()
+    return unit.execute(_FIND_SPENT, {"nonce": nonce}).one_or_none()
 
 
 def spend(unit: Unit, *, nonce: str, result_id: str | None, keep_until: int) -> None:
     """Mark ``nonce`` as spent; a second time violates the key and fails the unit."""
-    unit.execute(sa.insert(spent_nonce).values(nonce=nonce, result_id=result_id, keep_until=keep_until))
+    unit.execute(_SPEND, {"nonce": nonce, "result_id": result_id, "keep_until": keep_until})
 
 
 def forget_spent(unit: Unit, *, now: int) -> int:

@@ -15,10 +15,31 @@ from outlay.store.schema import lane, transaction
 
 UNSETTLED = ("bound", "signed", "sent", "mined")
 
+_FIND = sa.select(lane).where(lane.c.wallet_id == sa.bindparam("wallet_id"))
+_AT_FENCE = sa.update(lane).where(
+    lane.c.wallet_id == sa.bindparam("of_wallet"), lane.c.fence == sa.bindparam("at_fence")
+)
+_TAKE_NONCE = _AT_FENCE.where(lane.c.next_nonce == sa.bindparam("read_nonce"))
+_SETTLE_NONCE = _AT_FENCE.where(lane.c.settled_nonce == sa.bindparam("read_nonce"))
+_ADD_TRANSACTION = sa.insert(transaction)
+_FIND_TRANSACTION = sa.select(transaction).where(transaction.c.id == sa.bindparam("id"))
+_TRANSACTIONS = (
+    sa.select(transaction)
+    .where(
+        transaction.c.wallet_id == sa.bindparam("wallet_id"),
+        transaction.c.state.in_(sa.bindparam("states", expanding=True)),
+    )
+    .order_by(transaction.c.nonce)
+    .limit(sa.bindparam("most"))
+)
+_IN_FLIGHT = sa.select(transaction.c.wallet_id).where(transaction.c.state.in_(UNSETTLED)).distinct()
+_TOUCH = sa.update(transaction).where(transaction.c.id == sa.bindparam("of_id"))
+_CHANGE = _TOUCH.where(transaction.c.state == sa.bindparam("read_state"))
+
 
 def find(unit: Unit, wallet_id: str) -> sa.Row[Any] | None:
     """Return the lane of a wallet, or None before its first use."""
-    return unit.execute(sa.select(lane).where(lane.c.wallet_id == wallet_id)).one_or_none()
+    return unit.execute(_FIND, {"wallet_id": wallet_id}).one_or_none()
 
 
 def lease(unit: Unit, wallet_id: str, *, holder: str, first_nonce: int, now: int, until: int) -> int | None:
@@ -67,7 +88,7 @@ def hold(unit: Unit, wallet_id: str, *, fence: int) -> None:
     Raises:
         Unavailable: the fence is stale; nothing of this unit is kept, and its new holder goes on.
     """
-    held = unit.execute(sa.update(lane).where(lane.c.wallet_id == wallet_id, lane.c.fence == fence).values(fence=fence))
+    held = unit.execute(_AT_FENCE, {"of_wallet": wallet_id, "at_fence": fence, "fence": fence})
     if held.rowcount != 1:
         raise Unavailable(f"the lane of {wallet_id} was leased to another worker")
 
@@ -82,14 +103,11 @@ def bind(unit: Unit, *, wallet_id: str, fence: int, **values: Any) -> int:
     if row is None:
         raise InvariantBroken(f"no lane for {wallet_id}")
     nonce: int = row.next_nonce
-    moved = unit.execute(
-        sa.update(lane)
-        .where(lane.c.wallet_id == wallet_id, lane.c.fence == fence, lane.c.next_nonce == nonce)
-        .values(next_nonce=nonce + 1)
-    )
+    guard = {"of_wallet": wallet_id, "at_fence": fence, "read_nonce": nonce}
+    moved = unit.execute(_TAKE_NONCE, {**guard, "next_nonce": nonce + 1})
     if moved.rowcount != 1:
         raise InvariantBroken(f"the lane of {wallet_id} was leased to another worker")
-    unit.execute(sa.insert(transaction).values(wallet_id=wallet_id, nonce=nonce, state="bound", **values))
+    unit.execute(_ADD_TRANSACTION, {**values, "wallet_id": wallet_id, "nonce": nonce, "state": "bound"})
     return nonce
 
 
@@ -99,34 +117,25 @@ def settle(unit: Unit, *, wallet_id: str, nonce: int, block: int, fence: int) ->
     Raises:
         InvariantBroken: it is not the next one, or the fence is stale.
     """
-    moved = unit.execute(
-        sa.update(lane)
-        .where(lane.c.wallet_id == wallet_id, lane.c.fence == fence, lane.c.settled_nonce == nonce)
-        .values(settled_nonce=nonce + 1, settled_block=block)
-    )
+    guard = {"of_wallet": wallet_id, "at_fence": fence, "read_nonce": nonce}
+    moved = unit.execute(_SETTLE_NONCE, {**guard, "settled_nonce": nonce + 1, "settled_block": block})
     if moved.rowcount != 1:
         raise InvariantBroken(f"nonce {nonce} of {wallet_id} is not the next to settle")
 
 
 def find_transaction(unit: Unit, transaction_id: str) -> sa.Row[Any] | None:
     """Return the transaction, or None."""
-    return unit.execute(sa.select(transaction).where(transaction.c.id == transaction_id)).one_or_none()
+    return unit.execute(_FIND_TRANSACTION, {"id": transaction_id}).one_or_none()
 
 
 def transactions(unit: Unit, wallet_id: str, *states: str, limit: int = 1000) -> Sequence[sa.Row[Any]]:
     """Return a wallet's transactions in the given states, lowest nonce first."""
-    return unit.execute(
-        sa.select(transaction)
-        .where(transaction.c.wallet_id == wallet_id, transaction.c.state.in_(states))
-        .order_by(transaction.c.nonce)
-        .limit(limit)
-    ).all()
+    return unit.execute(_TRANSACTIONS, {"wallet_id": wallet_id, "states": states, "most": limit}).all()
 
 
 def wallets_in_flight(unit: Unit) -> list[str]:
     """Return the ids of wallets with a transaction that is not final."""
-    rows = unit.execute(sa.select(transaction.c.wallet_id).where(transaction.c.state.in_(UNSETTLED)).distinct())
-    return [row.wallet_id for row in rows]
+    return [row.wallet_id for row in unit.execute(_IN_FLIGHT)]
 
 
 def change(unit: Unit, row: sa.Row[Any], state: str, **values: Any) -> None:
@@ -135,15 +144,11 @@ def change(unit: Unit, row: sa.Row[Any], state: str, **values: Any) -> None:
     Raises:
         InvariantBroken: it changed underneath.
     """
-    changed = unit.execute(
-        sa.update(transaction)
-        .where(transaction.c.id == row.id, transaction.c.state == row.state)
-        .values(state=state, **values)
-    )
+    changed = unit.execute(_CHANGE, {"of_id": row.id, "read_state": row.state, **values, "state": state})
     if changed.rowcount != 1:
         raise InvariantBroken(f"transaction {row.id} changed underneath")
 
 
 def touch(unit: Unit, transaction_id: str, **values: Any) -> None:
     """Change columns of a transaction that are not its state."""
-    unit.execute(sa.update(transaction).where(transaction.c.id == transaction_id).values(**values))
+    unit.execute(_TOUCH, {"of_id": transaction_id, **values})

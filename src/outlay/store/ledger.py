@@ -17,6 +17,12 @@ from outlay.core.seams import Entropy
 from outlay.store.database import Unit
 from outlay.store.schema import account, posting
 
+_ADD_POSTINGS = sa.insert(posting)
+_FIND_ACCOUNT = sa.select(account).where(account.c.id == sa.bindparam("id"))
+_ADD_ACCOUNT = sa.insert(account)
+_CHANGE_ACCOUNT = sa.update(account).where(account.c.id == sa.bindparam("of_id"))
+_HOLDINGS = sa.select(account).where(account.c.owner == sa.bindparam("owner"), account.c.asset == sa.bindparam("asset"))
+
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
@@ -39,49 +45,49 @@ def post(unit: Unit, postings: Sequence[Posting], *, transfer_id: str | None, no
     """
     check_balanced(postings)
     entry = ids.new_id("ent", entropy)
-    for line in postings:
-        if line.amount == 0:
-            continue
+    lines = [line for line in postings if line.amount]
+    for line in lines:
         _move(unit, line)
-        unit.execute(
-            sa.insert(posting).values(
-                entry=entry,
-                account_id=line.account_id,
-                side=line.side,
-                amount=line.amount,
-                why=line.why,
-                transfer_id=transfer_id,
-                at=now,
-            )
-        )
+    rows = [
+        {
+            "entry": entry,
+            "account_id": line.account_id,
+            "side": line.side,
+            "amount": line.amount,
+            "why": line.why,
+            "transfer_id": transfer_id,
+            "at": now,
+        }
+        for line in lines
+    ]
+    if rows:
+        unit.execute(_ADD_POSTINGS, rows)
 
 
 def _move(unit: Unit, line: Posting) -> None:
-    row = unit.execute(sa.select(account).where(account.c.id == line.account_id)).one_or_none()
+    row = unit.execute(_FIND_ACCOUNT, {"id": line.account_id}).one_or_none()
     if row is None:
         unit.execute(
-            sa.insert(account).values(
-                id=line.account_id,
-                owner=line.owner,
-                network=line.network,
-                asset=line.asset,
-                kind=line.kind,
-                debits=line.amount if line.side == "debit" else 0,
-                credits=line.amount if line.side == "credit" else 0,
-            )
+            _ADD_ACCOUNT,
+            {
+                "id": line.account_id,
+                "owner": line.owner,
+                "network": line.network,
+                "asset": line.asset,
+                "kind": line.kind,
+                "debits": line.amount if line.side == "debit" else 0,
+                "credits": line.amount if line.side == "credit" else 0,
+            },
         )
         return
     column = "debits" if line.side == "debit" else "credits"
-    unit.execute(
-        sa.update(account).where(account.c.id == line.account_id).values({column: getattr(row, column) + line.amount})
-    )
+    unit.execute(_CHANGE_ACCOUNT, {"of_id": line.account_id, column: getattr(row, column) + line.amount})
 
 
 def holdings(unit: Unit, *, wallet_id: str, asset: str) -> Holdings:
     """Return what the ledger says a wallet holds of an asset."""
     found = {"spendable": 0, "reserved": 0}
-    query = sa.select(account).where(account.c.owner == wallet_id, account.c.asset == asset)
-    for row in unit.execute(query):
+    for row in unit.execute(_HOLDINGS, {"owner": wallet_id, "asset": asset}):
         found[row.kind] = row.debits - row.credits
     return Holdings(**found)
 
@@ -100,10 +106,20 @@ def check(unit: Unit) -> None:
     totals: dict[str, list[int]] = {}
     for line in unit.execute(sa.select(posting.c.account_id, posting.c.side, posting.c.amount)):
         totals.setdefault(line.account_id, [0, 0])[0 if line.side == "debit" else 1] += line.amount
-    sums: dict[tuple[str, str], int] = {}
     for row in accounts(unit):
         if [row.debits, row.credits] != totals.get(row.id, [0, 0]):
             raise InvariantBroken(f"account {row.id} does not equal its postings")
+    check_sums(unit)
+
+
+def check_sums(unit: Unit) -> None:
+    """Check that the accounts of every asset sum to zero.
+
+    Raises:
+        InvariantBroken: they do not.
+    """
+    sums: dict[tuple[str, str], int] = {}
+    for row in accounts(unit):
         key = (row.network, row.asset)
         sums[key] = sums.get(key, 0) + row.debits - row.credits
     for key, total in sums.items():

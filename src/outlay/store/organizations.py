@@ -10,6 +10,8 @@ from outlay.core.errors import InvariantBroken
 from outlay.store.database import Unit
 from outlay.store.schema import commit_marker, organization, record
 
+_GET = sa.select(organization)
+
 
 def create(unit: Unit, *, org_id: str, root: str, genesis: str, money_settings: str, now: int) -> None:
     """Insert the one organization with its genesis record (canonical text) and the commit marker."""
@@ -31,7 +33,7 @@ def create(unit: Unit, *, org_id: str, root: str, genesis: str, money_settings: 
 
 def get(unit: Unit) -> sa.Row[Any]:
     """Return the organization's row."""
-    row = unit.execute(sa.select(organization)).one_or_none()
+    row = unit.execute(_GET).one_or_none()
     if row is None:
         raise InvariantBroken("this database holds no organization: run outlay init")
     return row

@@ -9,6 +9,18 @@ from outlay.store.database import Unit
 from outlay.store.paging import page
 from outlay.store.schema import assignment, permission
 
+_HELD_BY = (
+    sa.select(
+        assignment.c.id.label("assignment_id"),
+        permission.c.id.label("permission_id"),
+        permission.c.name,
+        permission.c.operations,
+    )
+    .join_from(assignment, permission, assignment.c.permission_id == permission.c.id)
+    .where(assignment.c.identity_id == sa.bindparam("identity_id"), permission.c.is_archived.is_(False))
+    .order_by(assignment.c.created_at)
+)
+
 
 def add(unit: Unit, **values: Any) -> None:
     """Insert a permission."""
@@ -84,17 +96,7 @@ def revoke(unit: Unit, assignment_id: str) -> None:
 
 def held_by(unit: Unit, identity_id: str) -> Sequence[Any]:
     """Return (assignment_id, permission_id, name, operations) of every live permission of an identity."""
-    return unit.execute(
-        sa.select(
-            assignment.c.id.label("assignment_id"),
-            permission.c.id.label("permission_id"),
-            permission.c.name,
-            permission.c.operations,
-        )
-        .join_from(assignment, permission, assignment.c.permission_id == permission.c.id)
-        .where(assignment.c.identity_id == identity_id, permission.c.is_archived.is_(False))
-        .order_by(assignment.c.created_at)
-    ).all()
+    return unit.execute(_HELD_BY, {"identity_id": identity_id}).all()
 
 
 def operations_of(unit: Unit, identity_id: str) -> frozenset[str]:

@@ -9,6 +9,22 @@ from outlay.store.database import Unit
 from outlay.store.paging import page
 from outlay.store.schema import policy
 
+_FIND = sa.select(policy).where(policy.c.id == sa.bindparam("id"))
+_ACTIVE = (
+    sa.select(
+        policy.c.id,
+        policy.c.version,
+        policy.c.name,
+        policy.c.activity_kind,
+        sa.type_coerce(policy.c.rule, sa.Text).label("rule"),
+        sa.type_coerce(policy.c.action, sa.Text).label("action"),
+        sa.type_coerce(policy.c.filters, sa.Text).label("filters"),
+    )
+    .where(policy.c.status == "Active")
+    .order_by(policy.c.id)
+)
+_ACTIVE_VERSIONS = sa.select(policy.c.id, policy.c.version).where(policy.c.status == "Active").order_by(policy.c.id)
+
 
 def add(unit: Unit, **values: Any) -> None:
     """Insert a policy."""
@@ -17,7 +33,7 @@ def add(unit: Unit, **values: Any) -> None:
 
 def find(unit: Unit, policy_id: str) -> sa.Row[Any] | None:
     """Return the policy, archived ones included, or None."""
-    return unit.execute(sa.select(policy).where(policy.c.id == policy_id)).one_or_none()
+    return unit.execute(_FIND, {"id": policy_id}).one_or_none()
 
 
 def update(unit: Unit, policy_id: str, **values: Any) -> None:
@@ -26,8 +42,16 @@ def update(unit: Unit, policy_id: str, **values: Any) -> None:
 
 
 def active(unit: Unit) -> Sequence[sa.Row[Any]]:
-    """Return every active policy."""
-    return unit.execute(sa.select(policy).where(policy.c.status == "Active").order_by(policy.c.id)).all()
+    """Return id, version, name, activity kind, rule, action and filters of every active policy; the last three as text.
+
+    As text, because whoever judges has read that very text before.
+    """
+    return unit.execute(_ACTIVE).all()
+
+
+def active_versions(unit: Unit) -> Sequence[Any]:
+    """Return id and version of every active policy."""
+    return unit.execute(_ACTIVE_VERSIONS).all()
 
 
 def list_page(

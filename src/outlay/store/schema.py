@@ -192,11 +192,13 @@ wallet = _table(
     "wallet",
     _id(),
     _col("network", sa.String(64)),
+    _col("chain_id", sa.BigInteger),  # of the network when the wallet was made; its key signs for no other
     _col("address", sa.String(128)),
     _col("key_id", Id),
     _col("public_key", sa.String(130)),
     _col("status", sa.String(16)),  # Active, Inactive, Archived
     _opt("frozen_reason", Text),
+    _opt("compared_block", sa.BigInteger),  # the highest final block the ledger was compared with
     _opt("name", Text),
     _opt("external_id", Text),
     _col("created_at", Instant),
@@ -314,7 +316,7 @@ counter_entry = _table(
     _opt("total_value", U256),
     _opt("total_count", sa.BigInteger),
     _opt("total_unknown", sa.BigInteger),
-    sa.Index("counter_entry_by_instant", "policy_id", "scope_key", "signed_at"),
+    sa.Index("counter_entry_by_instant", "policy_id", "scope_key", "signed_at", "admitted"),
     sa.Index("counter_entry_by_transfer", "transfer_id"),
 )
 

@@ -9,6 +9,16 @@ from outlay.store.database import Unit
 from outlay.store.paging import page
 from outlay.store.schema import credential, token, user
 
+_FIND = sa.select(user).where(user.c.id == sa.bindparam("id"), user.c.deleted_at.is_(None))
+_CREDENTIAL = sa.select(credential).where(credential.c.deleted_at.is_(None))
+_FIND_CREDENTIAL = _CREDENTIAL.where(credential.c.id == sa.bindparam("id"))
+_FIND_CREDENTIAL_BY_NAME = _CREDENTIAL.where(credential.c.credential_id == sa.bindparam("credential_id"))
+_CREDENTIALS_OF = _CREDENTIAL.where(credential.c.user_id == sa.bindparam("user_id")).order_by(
+    credential.c.created_at, credential.c.id
+)
+_ACTIVE_CREDENTIALS_OF = _CREDENTIALS_OF.where(credential.c.is_active.is_(True))
+_FIND_TOKEN = sa.select(token).where(token.c.id == sa.bindparam("id"))
+
 
 def add(unit: Unit, **values: Any) -> None:
     """Insert a user."""
@@ -17,7 +27,7 @@ def add(unit: Unit, **values: Any) -> None:
 
 def find(unit: Unit, user_id: str) -> sa.Row[Any] | None:
     """Return the user, deleted ones excluded, or None."""
-    return unit.execute(sa.select(user).where(user.c.id == user_id, user.c.deleted_at.is_(None))).one_or_none()
+    return unit.execute(_FIND, {"id": user_id}).one_or_none()
 
 
 def find_by_name(unit: Unit, username: str) -> sa.Row[Any] | None:
@@ -56,24 +66,17 @@ def add_credential(unit: Unit, **values: Any) -> None:
 
 def find_credential(unit: Unit, uuid: str) -> sa.Row[Any] | None:
     """Return the credential with this uuid, or None."""
-    return unit.execute(
-        sa.select(credential).where(credential.c.id == uuid, credential.c.deleted_at.is_(None))
-    ).one_or_none()
+    return unit.execute(_FIND_CREDENTIAL, {"id": uuid}).one_or_none()
 
 
 def find_credential_by_name(unit: Unit, credential_id: str) -> sa.Row[Any] | None:
     """Return the credential a client calls ``credential_id``, or None."""
-    return unit.execute(
-        sa.select(credential).where(credential.c.credential_id == credential_id, credential.c.deleted_at.is_(None))
-    ).one_or_none()
+    return unit.execute(_FIND_CREDENTIAL_BY_NAME, {"credential_id": credential_id}).one_or_none()
 
 
 def credentials_of(unit: Unit, user_id: str, *, active_only: bool = False) -> Sequence[sa.Row[Any]]:
     """Return the user's credentials, oldest first."""
-    query = sa.select(credential).where(credential.c.user_id == user_id, credential.c.deleted_at.is_(None))
-    if active_only:
-        query = query.where(credential.c.is_active.is_(True))
-    return unit.execute(query.order_by(credential.c.created_at, credential.c.id)).all()
+    return unit.execute(_ACTIVE_CREDENTIALS_OF if active_only else _CREDENTIALS_OF, {"user_id": user_id}).all()
 
 
 def update_credential(unit: Unit, uuid: str, **values: Any) -> None:
@@ -88,7 +91,7 @@ def add_token(unit: Unit, **values: Any) -> None:
 
 def find_token(unit: Unit, token_id: str) -> sa.Row[Any] | None:
     """Return the row of a bearer token, or None."""
-    return unit.execute(sa.select(token).where(token.c.id == token_id)).one_or_none()
+    return unit.execute(_FIND_TOKEN, {"id": token_id}).one_or_none()
 
 
 def tokens_of(unit: Unit, user_id: str, *, kind: str) -> Sequence[sa.Row[Any]]:

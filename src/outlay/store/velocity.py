@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from outlay.core.errors import InvariantBroken
 from outlay.core.policy import Policy, RequestApproval, Velocity, counts
 from outlay.core.seams import Instant
+from outlay.core.transfer import State
 from outlay.core.velocity import (
     EMPTY,
     HISTORY,
@@ -37,11 +38,84 @@ from outlay.store.schema import (
     counter_correction,
     counter_entry,
     organization,
+    transfer,
     velocity_counter,
     velocity_entry,
 )
 
 Unit = sa.Connection
+
+
+def _of_counter(table: sa.Table, prefix: str = "") -> sa.ColumnElement[bool]:
+    """Return what picks a counter's rows; ``prefix`` keeps its parameters apart from columns that are set."""
+    return sa.and_(
+        table.c.policy_id == sa.bindparam(f"{prefix}policy_id"), table.c.scope_key == sa.bindparam(f"{prefix}scope_key")
+    )
+
+
+_FIND_ENTRY = sa.select(velocity_entry).where(velocity_entry.c.transfer_id == sa.bindparam("transfer_id"))
+_NEXT_PLACE = sa.update(organization).values(admitted=organization.c.admitted + 1).returning(organization.c.admitted)
+_ADD_ENTRY = sa.insert(velocity_entry)
+_WRITE_ENTRY = sa.update(velocity_entry).where(velocity_entry.c.transfer_id == sa.bindparam("of_transfer"))
+_NEWEST_SIGNATURE = sa.select(sa.func.max(velocity_entry.c.signed_at))
+_FIND_COUNTER = sa.select(velocity_counter).where(_of_counter(velocity_counter))
+# The lock keeps what is judged true until the unit ends; SQLite has one writer and ignores it.
+_LOCK_COUNTER = _FIND_COUNTER.with_for_update()
+_ADD_COUNTER = sa.insert(velocity_counter)
+_WRITE_COUNTER = sa.update(velocity_counter).where(_of_counter(velocity_counter, "of_"))
+_COUNTERS_OF = (
+    sa.select(velocity_counter)
+    .join(
+        counter_entry,
+        sa.and_(
+            counter_entry.c.policy_id == velocity_counter.c.policy_id,
+            counter_entry.c.scope_key == velocity_counter.c.scope_key,
+            counter_entry.c.transfer_id == sa.bindparam("transfer_id"),
+        ),
+    )
+    .order_by(velocity_counter.c.policy_id, velocity_counter.c.scope_key)
+    .with_for_update(of=velocity_counter)
+)
+_ADD_COUNTER_ENTRY = sa.insert(counter_entry)
+_SIGN_COUNTER_ENTRY = sa.update(counter_entry).where(
+    _of_counter(counter_entry, "of_"), counter_entry.c.transfer_id == sa.bindparam("of_transfer")
+)
+_TOTAL_BEFORE = (
+    sa.select(counter_entry.c.total_value, counter_entry.c.total_count, counter_entry.c.total_unknown)
+    .where(_of_counter(counter_entry), counter_entry.c.signed_at <= sa.bindparam("start"))
+    .order_by(counter_entry.c.signed_at.desc())
+    .limit(1)
+)
+_CORRECTED_SINCE = sa.select(counter_correction.c.value).where(
+    _of_counter(counter_correction), counter_correction.c.signed_at > sa.bindparam("start")
+)
+_OPENED_EARLIER = sa.select(counter_entry.c.value).where(
+    _of_counter(counter_entry), counter_entry.c.signed_at.is_(None), counter_entry.c.admitted < sa.bindparam("place")
+)
+# A nonce is bound to them, so they may be signed at any moment, whatever is judged now.
+_BOUND_BUT_LATER = (
+    sa.select(counter_entry.c.value)
+    .join(transfer, transfer.c.id == counter_entry.c.transfer_id)
+    .where(
+        _of_counter(counter_entry),
+        counter_entry.c.signed_at.is_(None),
+        counter_entry.c.admitted > sa.bindparam("place"),
+        transfer.c.state == State.ASSIGNED,
+    )
+)
+_SIGNED_BUT_LATER = (
+    sa.select(counter_entry.c.value)
+    .outerjoin(
+        counter_correction,
+        sa.and_(_of_counter(counter_correction), counter_correction.c.transfer_id == counter_entry.c.transfer_id),
+    )
+    .where(
+        _of_counter(counter_entry),
+        counter_entry.c.signed_at > sa.bindparam("start"),
+        counter_entry.c.admitted >= sa.bindparam("place"),
+        counter_correction.c.transfer_id.is_(None),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +134,7 @@ class Entry:
 
 def find_entry(unit: Unit, transfer_id: str) -> Entry | None:
     """Return the entry of a payout; None if it was never admitted."""
-    row = unit.execute(sa.select(velocity_entry).where(velocity_entry.c.transfer_id == transfer_id)).first()
+    row = unit.execute(_FIND_ENTRY, {"transfer_id": transfer_id}).first()
     return None if row is None else Entry(**row._mapping)
 
 
@@ -87,9 +161,7 @@ def admit(
         initiator_id: who asked.
         value: 10**-8 USD, or None if it is not known.
     """
-    place = unit.execute(
-        sa.update(organization).values(admitted=organization.c.admitted + 1).returning(organization.c.admitted)
-    ).scalar_one()
+    place = unit.execute(_NEXT_PLACE).scalar_one()
     entry = Entry(
         transfer_id=transfer_id,
         admitted=place,
@@ -100,7 +172,7 @@ def admit(
         state="open",
         signed_at=None,
     )
-    unit.execute(sa.insert(velocity_entry).values(**_columns(entry)))
+    unit.execute(_ADD_ENTRY, _columns(entry))
     for policy in sorted(policies, key=lambda each: each.id):
         if counts(policy, wallet_id, tags):
             _open(unit, policy.id, _key(policy, entry), entry)
@@ -150,7 +222,8 @@ def window(unit: Unit, policy: Policy, key: str, *, now: Instant, before_admitte
     Without ``before_admitted`` (at admission) that is every open entry and everything signed within the window.
     With it (judging again, before binding) open entries count only if admitted earlier, and for a
     ``RequestApproval`` rule signed ones too: what was asked for later never holds what was asked for earlier.
-    Every other rule keeps counting all that was signed, for that has left.
+    Every other rule keeps counting all that was signed, for that has left, and what was admitted later but has a
+    nonce already (after a retag or an edit of the policy), for that is about to.
 
     Args:
         unit: the database unit.
@@ -179,7 +252,7 @@ def sign(unit: Unit, transfer_id: str, now: Instant) -> Instant:
     if entry.state != "open":
         raise InvariantBroken(f"transfer {transfer_id} was signed after its entry was {entry.state}")
     counters = _counters_of(unit, transfer_id)
-    newest = unit.execute(sa.select(sa.func.max(velocity_entry.c.signed_at))).scalar_one()
+    newest = unit.execute(_NEWEST_SIGNATURE).scalar_one()
     last_at = max([newest or 0, *(counter.last_at for counter in counters)])
     at = next_instant(now, last_at)
     this = entry_of(entry.value)
@@ -192,14 +265,8 @@ def sign(unit: Unit, transfer_id: str, now: Instant) -> Instant:
             **_open_columns(_open_of(counter).minus(this)),
             **_signed_columns(total),
         )
-        unit.execute(
-            sa.update(counter_entry)
-            .where(
-                _of_counter(counter_entry, counter.policy_id, counter.scope_key),
-                counter_entry.c.transfer_id == transfer_id,
-            )
-            .values(state="signed", signed_at=at, **_total_columns(total))
-        )
+        row = {"of_policy_id": counter.policy_id, "of_scope_key": counter.scope_key, "of_transfer": transfer_id}
+        unit.execute(_SIGN_COUNTER_ENTRY, {**row, "state": "signed", "signed_at": at, **_total_columns(total)})
     _write_entry(unit, transfer_id, state="signed", signed_at=at)
     return at
 
@@ -327,14 +394,8 @@ def _columns(entry: Entry) -> dict[str, Any]:
     return {column.name: getattr(entry, column.name) for column in velocity_entry.c}
 
 
-def _of_counter(table: sa.Table, policy_id: str, key: str) -> sa.ColumnElement[bool]:
-    return sa.and_(table.c.policy_id == policy_id, table.c.scope_key == key)
-
-
 def _find_counter(unit: Unit, policy_id: str, key: str, *, lock: bool = False) -> sa.Row[Any] | None:
-    # The lock keeps what is judged true until the unit ends; SQLite has one writer and ignores it.
-    query = sa.select(velocity_counter).where(_of_counter(velocity_counter, policy_id, key))
-    return unit.execute(query.with_for_update() if lock else query).first()
+    return unit.execute(_LOCK_COUNTER if lock else _FIND_COUNTER, {"policy_id": policy_id, "scope_key": key}).first()
 
 
 def _window(
@@ -348,62 +409,26 @@ def _window(
     signed = _signed_since(unit, counter, start)
     if before_admitted is None:
         return _open_of(counter).plus(signed)
-    mine = _of_counter(counter_entry, counter.policy_id, counter.scope_key)
-    earlier = sa.select(counter_entry.c.value).where(
-        mine, counter_entry.c.signed_at.is_(None), counter_entry.c.admitted < before_admitted
-    )
-    answer = _sum(unit.execute(earlier).scalars()).plus(signed)
+    mine = {"policy_id": counter.policy_id, "scope_key": counter.scope_key, "place": before_admitted}
+    answer = _sum(unit.execute(_OPENED_EARLIER, mine).scalars()).plus(signed)
     if not isinstance(policy.action, RequestApproval):
-        return answer
-    correction = sa.and_(
-        _of_counter(counter_correction, counter.policy_id, counter.scope_key),
-        counter_correction.c.transfer_id == counter_entry.c.transfer_id,
-    )
-    later = (
-        sa.select(counter_entry.c.value)
-        .outerjoin(counter_correction, correction)
-        .where(
-            mine,
-            counter_entry.c.signed_at > start,
-            counter_entry.c.admitted >= before_admitted,
-            counter_correction.c.transfer_id.is_(None),
-        )
-    )
-    return answer.minus(_sum(unit.execute(later).scalars()))
+        return answer.plus(_sum(unit.execute(_BOUND_BUT_LATER, mine).scalars()))
+    return answer.minus(_sum(unit.execute(_SIGNED_BUT_LATER, {**mine, "start": start}).scalars()))
 
 
 def _counters_of(unit: Unit, transfer_id: str) -> list[sa.Row[Any]]:
     """Return, locked and in order, every counter that counts a payout."""
-    holding = sa.and_(
-        counter_entry.c.policy_id == velocity_counter.c.policy_id,
-        counter_entry.c.scope_key == velocity_counter.c.scope_key,
-        counter_entry.c.transfer_id == transfer_id,
-    )
-    return list(
-        unit.execute(
-            sa.select(velocity_counter)
-            .join(counter_entry, holding)
-            .order_by(velocity_counter.c.policy_id, velocity_counter.c.scope_key)
-            .with_for_update(of=velocity_counter)
-        )
-    )
+    return list(unit.execute(_COUNTERS_OF, {"transfer_id": transfer_id}))
 
 
 def _open(unit: Unit, policy_id: str, key: str, entry: Entry) -> None:
     counter, this = _find_counter(unit, policy_id, key, lock=True), entry_of(entry.value)
     if counter is None:
-        unit.execute(
-            sa.insert(velocity_counter).values(
-                policy_id=policy_id,
-                scope_key=key,
-                last_at=0,
-                **_open_columns(this),
-                **_signed_columns(EMPTY),
-            )
-        )
+        fresh = {"policy_id": policy_id, "scope_key": key, "last_at": 0}
+        unit.execute(_ADD_COUNTER, {**fresh, **_open_columns(this), **_signed_columns(EMPTY)})
     else:
         _write_counter(unit, counter, **_open_columns(_open_of(counter).plus(this)))
-    unit.execute(sa.insert(counter_entry).values(**_counter_row(policy_id, key, entry, None)))
+    unit.execute(_ADD_COUNTER_ENTRY, _counter_row(policy_id, key, entry, None))
 
 
 def _counter_row(policy_id: str, key: str, entry: Entry, total: Window | None) -> dict[str, Any]:
@@ -431,25 +456,12 @@ def _correction_row(policy_id: str, key: str, entry: Entry) -> dict[str, Any]:
 
 def _signed_since(unit: Unit, counter: sa.Row[Any], start: Instant) -> Window:
     """Return what was signed after ``start``, less its corrections."""
-    before = unit.execute(
-        sa.select(counter_entry.c.total_value, counter_entry.c.total_count, counter_entry.c.total_unknown)
-        .where(
-            _of_counter(counter_entry, counter.policy_id, counter.scope_key),
-            counter_entry.c.signed_at <= start,
-        )
-        .order_by(counter_entry.c.signed_at.desc())
-        .limit(1)
-    ).first()
+    mine = {"policy_id": counter.policy_id, "scope_key": counter.scope_key, "start": start}
+    before = unit.execute(_TOTAL_BEFORE, mine).first()
     signed = _totals_of(counter)
     if before is not None:
         signed = signed.minus(Window(*before))
-    corrected = unit.execute(
-        sa.select(counter_correction.c.value).where(
-            _of_counter(counter_correction, counter.policy_id, counter.scope_key),
-            counter_correction.c.signed_at > start,
-        )
-    ).scalars()
-    return signed.minus(_sum(corrected))
+    return signed.minus(_sum(unit.execute(_CORRECTED_SINCE, mine).scalars()))
 
 
 def _sum(values: Iterable[int | None]) -> Window:
@@ -483,11 +495,7 @@ def _total_columns(window: Window | None) -> dict[str, int | None]:
 
 
 def _write_counter(unit: Unit, counter: sa.Row[Any], **values: int) -> None:
-    unit.execute(
-        sa.update(velocity_counter)
-        .where(_of_counter(velocity_counter, counter.policy_id, counter.scope_key))
-        .values(**values)
-    )
+    unit.execute(_WRITE_COUNTER, {"of_policy_id": counter.policy_id, "of_scope_key": counter.scope_key, **values})
 
 
 # --- entries ------------------------------------------------------------------------------------------------------
@@ -501,4 +509,4 @@ def _get_entry(unit: Unit, transfer_id: str) -> Entry:
 
 
 def _write_entry(unit: Unit, transfer_id: str, **values: Any) -> None:
-    unit.execute(sa.update(velocity_entry).where(velocity_entry.c.transfer_id == transfer_id).values(**values))
+    unit.execute(_WRITE_ENTRY, {"of_transfer": transfer_id, **values})

@@ -9,6 +9,13 @@ from outlay.store.database import Unit
 from outlay.store.paging import page
 from outlay.store.schema import frozen_asset, wallet, wallet_tag
 
+_FIND = sa.select(wallet).where(wallet.c.id == sa.bindparam("id"))
+_EVERYTHING = sa.select(wallet).order_by(wallet.c.created_at, wallet.c.id)
+_TAGS = sa.select(wallet_tag.c.tag).where(wallet_tag.c.wallet_id == sa.bindparam("wallet_id"))
+_FIND_FROZEN_ASSET = sa.select(frozen_asset).where(
+    frozen_asset.c.network == sa.bindparam("network"), frozen_asset.c.asset == sa.bindparam("asset")
+)
+
 
 def add(unit: Unit, **values: Any) -> None:
     """Insert a wallet."""
@@ -17,7 +24,7 @@ def add(unit: Unit, **values: Any) -> None:
 
 def find(unit: Unit, wallet_id: str) -> sa.Row[Any] | None:
     """Return the wallet, or None."""
-    return unit.execute(sa.select(wallet).where(wallet.c.id == wallet_id)).one_or_none()
+    return unit.execute(_FIND, {"id": wallet_id}).one_or_none()
 
 
 def update(unit: Unit, wallet_id: str, **values: Any) -> None:
@@ -27,7 +34,7 @@ def update(unit: Unit, wallet_id: str, **values: Any) -> None:
 
 def everything(unit: Unit) -> Sequence[sa.Row[Any]]:
     """Return every wallet."""
-    return unit.execute(sa.select(wallet).order_by(wallet.c.created_at, wallet.c.id)).all()
+    return unit.execute(_EVERYTHING).all()
 
 
 def list_page(unit: Unit, *, limit: int | None, token: str | None) -> tuple[Sequence[sa.Row[Any]], str | None]:
@@ -37,7 +44,7 @@ def list_page(unit: Unit, *, limit: int | None, token: str | None) -> tuple[Sequ
 
 def tags(unit: Unit, wallet_id: str) -> tuple[str, ...]:
     """Return the wallet's tags, sorted."""
-    rows = unit.execute(sa.select(wallet_tag.c.tag).where(wallet_tag.c.wallet_id == wallet_id))
+    rows = unit.execute(_TAGS, {"wallet_id": wallet_id})
     return tuple(sorted(row.tag for row in rows))
 
 
@@ -73,8 +80,16 @@ def freeze_asset(unit: Unit, *, network: str, asset: str, reason: str, now: int)
         unit.execute(sa.insert(frozen_asset).values(network=network, asset=asset, reason=reason, at=now))
 
 
+def unfreeze_asset(unit: Unit, *, network: str, asset: str) -> None:
+    """Let an asset be paid again."""
+    unit.execute(sa.delete(frozen_asset).where(frozen_asset.c.network == network, frozen_asset.c.asset == asset))
+
+
+def frozen_assets(unit: Unit) -> Sequence[Any]:
+    """Return every frozen asset with its reason."""
+    return unit.execute(sa.select(frozen_asset)).all()
+
+
 def find_frozen_asset(unit: Unit, *, network: str, asset: str) -> sa.Row[Any] | None:
     """Return why an asset is frozen, or None."""
-    return unit.execute(
-        sa.select(frozen_asset).where(frozen_asset.c.network == network, frozen_asset.c.asset == asset)
-    ).one_or_none()
+    return unit.execute(_FIND_FROZEN_ASSET, {"network": network, "asset": asset}).one_or_none()

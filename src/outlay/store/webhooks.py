@@ -26,6 +26,31 @@ SECRET_PREFIX = "whsec_"  # noqa: S105 - the form of a secret, not one
 PAGE = 100
 """Rows of a page unless the caller asks for fewer or more."""
 
+_FIND = sa.select(webhook).where(webhook.c.id == sa.bindparam("id"), webhook.c.deleted_at.is_(None))
+_SUBSCRIBERS = sa.select(webhook.c.id, webhook.c.events).where(
+    webhook.c.status == ENABLED, webhook.c.deleted_at.is_(None)
+)
+_LAST = (
+    sa.select(sa.func.coalesce(sa.func.max(event.c.subject_seq), 0))
+    .where(event.c.subject == sa.bindparam("of_subject"))
+    .scalar_subquery()
+)
+_ADD_EVENT = sa.insert(event).values(subject_seq=_LAST + 1)
+_ADD_DELIVERY = sa.insert(delivery)
+_WAITING = (
+    sa.select(webhook.c.id)
+    .where(
+        webhook.c.status == ENABLED,
+        webhook.c.deleted_at.is_(None),
+        sa.exists().where(
+            delivery.c.state == PENDING,
+            delivery.c.webhook_id == webhook.c.id,
+            delivery.c.due_at <= sa.bindparam("now"),
+        ),
+    )
+    .order_by(webhook.c.id)
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
@@ -120,28 +145,16 @@ def emit(unit: Unit, *, kind: str, subject: str, data: Mapping[str, Any], now: I
     """
     if kind not in EVENT_KINDS:
         raise InvariantBroken(f"{kind} is not an event we offer: add it to EVENT_KINDS")
-    last = sa.select(sa.func.coalesce(sa.func.max(event.c.subject_seq), 0)).where(event.c.subject == subject)
     event_id = new_id(EVENT, entropy)
-    unit.execute(
-        sa.insert(event).values(
-            id=event_id,
-            kind=kind,
-            subject=subject,
-            subject_seq=unit.execute(last).scalar_one() + 1,
-            data=plain(data),
-            at=now,
-        )
-    )
-    subscribers = sa.select(webhook.c.id, webhook.c.events).where(
-        webhook.c.status == ENABLED, webhook.c.deleted_at.is_(None)
-    )
+    values = {"id": event_id, "kind": kind, "subject": subject, "data": plain(data), "at": now}
+    unit.execute(_ADD_EVENT, {**values, "of_subject": subject})
     attempts = [
         _attempt(entropy, webhook_id=row.id, event_id=event_id, kind=kind, attempt=1, due=now, first=now)
-        for row in unit.execute(subscribers)
+        for row in unit.execute(_SUBSCRIBERS)
         if kind in row.events or EVERY_KIND in row.events
     ]
     if attempts:
-        unit.execute(sa.insert(delivery), attempts)
+        unit.execute(_ADD_DELIVERY, attempts)
     return event_id
 
 
@@ -201,8 +214,7 @@ def create(
 
 def find(unit: Unit, webhook_id: str) -> Webhook | None:
     """Return the endpoint, or None if there is none or it was deleted."""
-    query = sa.select(webhook).where(webhook.c.id == webhook_id, webhook.c.deleted_at.is_(None))
-    row = unit.execute(query).first()
+    row = unit.execute(_FIND, {"id": webhook_id}).first()
     return None if row is None else _webhook(row)
 
 
@@ -325,11 +337,7 @@ def get_event(unit: Unit, webhook_id: str, delivery_id: str) -> Delivery:
 
 def waiting(unit: Unit, *, now: Instant) -> list[str]:
     """Return the ids of the enabled endpoints that have an attempt due."""
-    due_one = sa.exists().where(
-        delivery.c.state == PENDING, delivery.c.webhook_id == webhook.c.id, delivery.c.due_at <= now
-    )
-    query = sa.select(webhook.c.id).where(webhook.c.status == ENABLED, webhook.c.deleted_at.is_(None), due_one)
-    return list(unit.execute(query.order_by(webhook.c.id)).scalars())
+    return list(unit.execute(_WAITING, {"now": now}).scalars())
 
 
 def due(unit: Unit, webhook_id: str, *, now: Instant, limit: int) -> tuple[Webhook | None, list[Delivery]]:

@@ -17,6 +17,7 @@ from outlay.evidence.assertion import Assertion
 from outlay.evidence.challenge import Preimage, normalize_path
 from outlay.evidence.seal import SealingKeys
 from outlay.store.database import Database, Unit
+from outlay.store.paging import LIMIT_MAX
 from outlay.web.body import StrictRequest
 
 T = TypeVar("T")
@@ -129,13 +130,16 @@ def page_arguments(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """Return ``limit`` and ``token`` of a list call, in either spelling that clients send.
 
     Raises:
-        InvalidInput: the limit is not a whole number.
+        InvalidInput: the limit is not a whole number from 1 to 500.
     """
     limit = request.query_params.get("limit")
     token = request.query_params.get("paginationToken") or request.query_params.get("pagination_token")
-    if limit is not None and (not limit.isascii() or not limit.isdecimal() or len(limit) > 9):
-        raise InvalidInput("must be a whole number", field="limit")
-    return {"limit": None if limit is None else int(limit), "token": token}
+    if limit is None:
+        return {"limit": None, "token": token}
+    is_whole = limit.isascii() and limit.isdecimal() and len(limit) <= 9
+    if not is_whole or not 1 <= int(limit) <= LIMIT_MAX:
+        raise InvalidInput(f"must be a whole number from 1 to {LIMIT_MAX}", field="limit")
+    return {"limit": int(limit), "token": token}
 
 
 def query_text(request: Request[Any, Any, Any], *names: str) -> str | None:

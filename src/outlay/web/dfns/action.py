@@ -9,11 +9,10 @@ from outlay.actions.act import CHALLENGE_LIFE, TOKEN_LIFE, credential_of
 from outlay.actions.organization import open_action
 from outlay.core.errors import ActionSignatureInvalid, BodyTooLarge, InvalidInput
 from outlay.evidence.assertion import Assertion, parse_assertion, verify_assertion
-from outlay.evidence.canonical import read_json
 from outlay.evidence.challenge import METHODS, Preimage, action_challenge, normalize_path
 from outlay.store import users
 from outlay.store.database import Unit
-from outlay.web.body import BODY_MAX, StrictRequest
+from outlay.web.body import BODY_MAX, StrictRequest, read_object
 from outlay.web.gate import ACTION_TOKEN, CHALLENGE, Gate
 
 PAYLOAD_MAX = BODY_MAX
@@ -59,13 +58,10 @@ def read_payload(text: str) -> Any:
     """
     raw = text.encode("utf-8", "surrogatepass")
     if len(raw) > PAYLOAD_MAX:
-        raise BodyTooLarge(f"the intended body is larger than {PAYLOAD_MAX} bytes")
+        raise BodyTooLarge(f"is larger than {PAYLOAD_MAX} bytes: send less", field="userActionPayload")
     if not text.strip(" \t\r\n"):
         return {}
-    payload = read_json(raw, field="userActionPayload")
-    if not isinstance(payload, dict):
-        raise InvalidInput("the intended body must be a JSON object", field="userActionPayload")
-    return payload
+    return read_object(raw, field="userActionPayload")
 
 
 class ActionController(Controller):
@@ -101,6 +97,7 @@ class ActionController(Controller):
     @post("/auth/action", status_code=200, summary="Exchange a signed challenge for a token")
     async def sign(self, request: StrictRequest, data: ActionSign, gate: Gate) -> dict[str, Any]:
         """Return the single-use token for the call the challenge stands for."""
+        gate.claims(request)
         preimage = Preimage.from_document(gate.seals.open(CHALLENGE, data.challengeIdentifier)["preimage"])
         assertion = parse_assertion(data.firstFactor)
         now = gate.clock.now()

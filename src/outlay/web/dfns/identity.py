@@ -6,7 +6,7 @@ import msgspec
 from litestar import Controller, delete, get, post, put
 
 from outlay.actions import people, present
-from outlay.core.errors import InvalidInput, NotAuthenticated, NotFound
+from outlay.core.errors import InvalidInput, NotAuthenticated, NotFound, Refused
 from outlay.evidence.assertion import parse_assertion
 from outlay.evidence.challenge import (
     LoginPreimage,
@@ -15,7 +15,7 @@ from outlay.evidence.challenge import (
     registration_challenge,
 )
 from outlay.store import organizations, users
-from outlay.web.body import StrictRequest
+from outlay.web.body import Label, StrictRequest
 from outlay.web.dfns.action import challenge_answer
 from outlay.web.gate import LOGIN, REGISTRATION, Gate, page_arguments
 
@@ -30,18 +30,18 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class CreateServiceAccount(Body):
     """A machine identity to be made."""
 
-    name: str
+    name: Label
     publicKey: str
     permissionId: str | None = None
-    externalId: str | None = None
+    externalId: Label | None = None
     daysValid: int | None = None
 
 
 class UpdateServiceAccount(Body):
     """What may change of a service account."""
 
-    name: str | None = None
-    externalId: str | None = None
+    name: Label | None = None
+    externalId: Label | None = None
 
 
 class CreateUser(Body):
@@ -50,7 +50,7 @@ class CreateUser(Body):
     email: str
     kind: str
     publicKey: str | None = None
-    externalId: str | None = None
+    externalId: Label | None = None
     isSSORequired: bool | None = None
 
 
@@ -74,7 +74,7 @@ class NewCredential(Body):
 
     credentialKind: str
     credentialInfo: dict[str, Any]
-    credentialName: str | None = None
+    credentialName: Label | None = None
     encryptedPrivateKey: str | None = None
 
 
@@ -195,8 +195,9 @@ class ServiceAccountController(Controller):
 
 
 def _read_force(payload: dict[str, Any]) -> None:
-    if set(payload) - {"force"} or not isinstance(payload.get("force", False), bool):
-        raise InvalidInput("this call takes no body but {force}", field=next(iter(payload)))
+    for name, value in payload.items():
+        if name != "force" or not isinstance(value, bool):
+            raise InvalidInput("this call takes no body but {force: true or false}", field=name)
 
 
 class UserController(Controller):
@@ -298,7 +299,9 @@ class SessionController(Controller):
             )
         )
         return {
-            "temporaryAuthenticationToken": gate.seals.seal(REGISTRATION, preimage.document()),
+            "temporaryAuthenticationToken": gate.seals.seal(
+                REGISTRATION, {"preimage": preimage.document(), "code": data.registrationCode}
+            ),
             "user": {"id": row.id, "name": row.username, "displayName": row.name},
             "challenge": registration_challenge(preimage),
             "rp": {"id": gate.config.server.relying_party, "name": "Outlay"},
@@ -319,8 +322,9 @@ class SessionController(Controller):
         """Store the new person's key; the bearer is the temporary token of the first call."""
         text = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
         try:
-            preimage = RegistrationPreimage.from_document(gate.seals.open(REGISTRATION, text))
-        except Exception as error:
+            sealed = gate.seals.open(REGISTRATION, text)
+            preimage = RegistrationPreimage.from_document(sealed["preimage"])
+        except Refused as error:
             raise NotAuthenticated("send the temporary token of /auth/registration/init as bearer") from error
         offered = data.firstFactorCredential
         return await gate.db.write(
@@ -329,6 +333,7 @@ class SessionController(Controller):
                 now=gate.clock.now(),
                 entropy=gate.entropy,
                 preimage=preimage,
+                code=sealed["code"],
                 credential_kind=offered.credentialKind,
                 credential_info=offered.credentialInfo,
                 credential_name=offered.credentialName,
@@ -351,6 +356,16 @@ class SessionController(Controller):
         """Return a bearer token that lives eight hours."""
         preimage = LoginPreimage.from_document(gate.seals.open(LOGIN, data.challengeIdentifier))
         assertion = parse_assertion(data.firstFactor)
+        # Verified in a read first: a wrong answer never gets to the one writer.
+        await gate.db.read(
+            lambda unit: people.check_login(
+                unit,
+                now=gate.clock.now(),
+                preimage=preimage,
+                assertion=assertion,
+                origins=gate.config.server.origins,
+            )
+        )
         claims = await gate.db.write(
             lambda unit: people.log_in(
                 unit,

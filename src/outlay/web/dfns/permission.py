@@ -8,7 +8,7 @@ from outlay.actions import permissions as actions
 from outlay.actions import present
 from outlay.core.errors import InvalidInput, NotFound
 from outlay.store import permissions
-from outlay.web.body import StrictRequest
+from outlay.web.body import Label, StrictRequest
 from outlay.web.dfns.identity import Body
 from outlay.web.gate import Gate, page_arguments
 
@@ -16,14 +16,14 @@ from outlay.web.gate import Gate, page_arguments
 class CreatePermission(Body):
     """A named set of operations."""
 
-    name: str
+    name: Label
     operations: list[str]
 
 
 class UpdatePermission(Body):
     """What may change of a permission."""
 
-    name: str | None = None
+    name: Label | None = None
     operations: list[str] | None = None
 
 

@@ -9,6 +9,7 @@ from outlay.actions import policies as actions
 from outlay.actions import present
 from outlay.actions.decide import decide
 from outlay.core.errors import InvalidInput, NotFound
+from outlay.core.ids import USER, is_id
 from outlay.store import approvals, policies
 from outlay.web.body import StrictRequest
 from outlay.web.dfns.identity import Body
@@ -47,6 +48,12 @@ class DecisionBody(Body):
 def _one_of(value: str | None, known: tuple[str, ...], field: str) -> str | None:
     if value is not None and value not in known:
         raise InvalidInput("use one of " + ", ".join(known), field=field)
+    return value
+
+
+def _user_id(value: str | None, field: str) -> str | None:
+    if value is not None and not is_id(value, USER):
+        raise InvalidInput("is the id of a user or service account", field=field)
     return value
 
 
@@ -103,8 +110,8 @@ class ApprovalController(Controller):
         """Return one page of approvals."""
         page = page_arguments(request)
         status = _one_of(query_text(request, "status"), APPROVAL_STATUSES, "status")
-        initiator_id = query_text(request, "initiatorId", "initiator_id")
-        approver_id = query_text(request, "approverId", "approver_id")
+        initiator_id = _user_id(query_text(request, "initiatorId", "initiator_id"), "initiatorId")
+        approver_id = _user_id(query_text(request, "approverId", "approver_id"), "approverId")
 
         def read(unit: Any, _caller: Any) -> dict[str, Any]:
             rows, token = approvals.list_page(

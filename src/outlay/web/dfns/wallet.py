@@ -13,7 +13,7 @@ from outlay.actions.withdraw import withdraw
 from outlay.core.errors import NotFound
 from outlay.signer import Signer
 from outlay.store import transfers, wallets
-from outlay.web.body import StrictRequest
+from outlay.web.body import Label, StrictRequest
 from outlay.web.dfns.identity import Body
 from outlay.web.gate import Gate, page_arguments
 
@@ -27,16 +27,16 @@ class CreateWallet(Body):
     """A hot wallet to be made."""
 
     network: str
-    name: str | None = None
-    externalId: str | None = None
+    name: Label | None = None
+    externalId: Label | None = None
     tags: list[str] | None = None
 
 
 class UpdateWallet(Body):
     """What may change of a wallet; null clears."""
 
-    name: str | msgspec.UnsetType | None = msgspec.UNSET
-    externalId: str | msgspec.UnsetType | None = msgspec.UNSET
+    name: Label | msgspec.UnsetType | None = msgspec.UNSET
+    externalId: Label | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Tags(Body):
@@ -84,10 +84,10 @@ class WalletController(Controller):
     @post(status_code=200, summary="Create a wallet")
     async def create(self, request: StrictRequest, data: CreateWallet, gate: Gate, signer: AnySigner) -> dict[str, Any]:
         """Create a hot wallet; the signer makes its key."""
+        await gate.check(request, "Wallets:Create")
         actions.check_network(gate.config, data.network)
         if data.tags:
             actions.parse_tags(data.tags)
-        await gate.check(request, "Wallets:Create")
         wallet_id = actions.new_wallet_id(gate.entropy)
         key = await signer.create_key(wallet_id)
         return await gate.write(

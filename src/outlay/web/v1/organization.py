@@ -4,6 +4,7 @@ from typing import Any
 
 from litestar import Controller, get, put
 
+from outlay.actions import wallets
 from outlay.actions.organization import apply_config, money_digest
 from outlay.store import ledger, organizations
 from outlay.web.body import StrictRequest
@@ -15,6 +16,20 @@ class ApplyConfig(Body):
     """The money settings an admin signs, exactly as ``GET /v1/config`` shows them."""
 
     moneySettings: dict[str, Any]
+
+
+class Unfreeze(Body):
+    """What a person found."""
+
+    reason: str
+
+
+class UnfreezeAsset(Body):
+    """Which asset, and what a person found."""
+
+    network: str
+    asset: str
+    reason: str
 
 
 class OrganizationController(Controller):
@@ -52,6 +67,22 @@ class OrganizationController(Controller):
         """Make the loaded money settings the organization's, under the caller's signature."""
         return await gate.write(request, "Config:Apply", lambda act: apply_config(act, settings=data.moneySettings))
 
+    @put("/wallets/{wallet_id:str}/unfreeze", summary="Let a stopped wallet pay again")
+    async def unfreeze(self, request: StrictRequest, wallet_id: str, data: Unfreeze, gate: Gate) -> dict[str, Any]:
+        """Let a wallet pay again after a person has looked at why it was stopped."""
+        return await gate.write(
+            request, "Wallets:Unfreeze", lambda act: wallets.unfreeze(act, wallet_id, reason=data.reason)
+        )
+
+    @put("/assets/unfreeze", summary="Let a stopped asset be paid again")
+    async def unfreeze_asset(self, request: StrictRequest, data: UnfreezeAsset, gate: Gate) -> dict[str, Any]:
+        """Let an asset be paid again after a person has looked at why it was stopped."""
+        return await gate.write(
+            request,
+            "Wallets:Unfreeze",
+            lambda act: wallets.unfreeze_asset(act, network=data.network, asset=data.asset, reason=data.reason),
+        )
+
     @get("/records", summary="Read the records")
     async def records(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
         """Return the head of the record chain and its root's fingerprint."""
@@ -64,10 +95,10 @@ class OrganizationController(Controller):
 
     @get("/ledger", summary="Read the ledger")
     async def ledger(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
-        """Return every account; the answer is given only if the whole ledger checks."""
+        """Return every account; given only if they sum to zero for each asset (doctor checks every posting)."""
 
         def read(unit: Any, _caller: Any) -> dict[str, Any]:
-            ledger.check(unit)
+            ledger.check_sums(unit)
             return {
                 "accounts": [
                     {

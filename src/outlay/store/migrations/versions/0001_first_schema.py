@@ -91,7 +91,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("policy_id", "scope_key", "transfer_id"),
     )
     with op.batch_alter_table("counter_entry", schema=None) as batch_op:
-        batch_op.create_index("counter_entry_by_instant", ["policy_id", "scope_key", "signed_at"], unique=False)
+        batch_op.create_index(
+            "counter_entry_by_instant", ["policy_id", "scope_key", "signed_at", "admitted"], unique=False
+        )
         batch_op.create_index("counter_entry_by_transfer", ["transfer_id"], unique=False)
 
     op.create_table(
@@ -437,11 +439,13 @@ def upgrade() -> None:
         "wallet",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("network", sa.String(length=64), nullable=False),
+        sa.Column("chain_id", sa.BigInteger(), nullable=False),
         sa.Column("address", sa.String(length=128), nullable=False),
         sa.Column("key_id", sa.String(length=64), nullable=False),
         sa.Column("public_key", sa.String(length=130), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("frozen_reason", sa.Text(), nullable=True),
+        sa.Column("compared_block", sa.BigInteger(), nullable=True),
         sa.Column("name", sa.Text(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
