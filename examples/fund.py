@@ -1,6 +1,6 @@
 """Send coins from a local chain's first account, whose key everybody knows. For trying things out only.
 
-    .venv/bin/python examples/fund.py RPC_URL ADDRESS COINS
+.venv/bin/python examples/fund.py RPC_URL ADDRESS COINS
 """
 
 import json

@@ -50,7 +50,14 @@ def manage(world: World) -> None:
         "Permissions:Update",
         lambda act: permissions.update(act, made["id"], name="payers of small sums", operations=None),
     )
-    world.call(full, "PUT", path + "/archive", {}, "Permissions:Delete", lambda a: permissions.archive(a, made["id"]))
+    world.call(
+        full,
+        "PUT",
+        path + "/archive",
+        {"isArchived": True},
+        "Permissions:Delete",
+        lambda a: permissions.archive(a, made["id"]),
+    )
     wallet = world.wallet("payouts")
     world.tag(wallet, "europe")
     world.untag(wallet, "europe")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from outlay.core.errors import InvalidInput
+from outlay.core.operation import OPERATIONS
 from outlay.evidence.assertion import Credential, parse_assertion
 from outlay.evidence.attestation import fingerprint, key_attestation, new_key_pair
 from outlay.evidence.bundle import EvidenceBroken, evidence_document, verify_evidence
@@ -31,6 +32,19 @@ class Person:
     record: str | None = None
 
 
+def named(prefix: str, name: str) -> str:
+    """Return an identifier in the shape of ours that shows whose it is."""
+    return f"{prefix}-00000-00000-{name:0>16}"
+
+
+def us(name: str) -> str:
+    return named("us", name)
+
+
+def cr(name: str) -> str:
+    return named("cr", name)
+
+
 class Organization:
     """Builds records and evidence as the server does."""
 
@@ -38,7 +52,7 @@ class Organization:
         """Start with a genesis record for one admin."""
         self.records: list[dict[str, Any]] = []
         self.admin = self.person("admin")
-        self.append("genesis", "or-1", {"admin": {"userId": "us-admin", **key_of(self.admin)}}, None)
+        self.append("genesis", "or-1", genesis_body(self.admin), None)
         self.admin.record = self.root = self.head
 
     @property
@@ -51,9 +65,9 @@ class Organization:
         private, public = new_key_pair()
         return Person(
             Credential(
-                uuid=f"cr-{name}",
+                uuid=cr(name),
                 credential_id=f"name-{name}",
-                user_id=f"us-{name}",
+                user_id=us(name),
                 kind="Key",
                 public_key=public,
                 origins=("https://pay.example",),
@@ -99,7 +113,7 @@ class Organization:
             credential=signer.credential,
             credential_record=signer.record,
             payload=payload,
-            policy_set="",
+            policy_set=digest([]),
             origins=["https://pay.example"],
         )
 
@@ -120,14 +134,14 @@ class Organization:
             payload,
             "serviceAccount.created",
             bot.credential.user_id,
-            key_of(bot),
+            {"name": name, **key_of(bot), "permissionId": None, "assignmentId": None},
         )
         return bot
 
     def invite(self, person: Person, *, with_key: bool) -> str:
         """Invite somebody and return the invitation's hash."""
-        payload: dict[str, Any] = {"email": "a@example.com", "kind": "CustomerEmployee"}
-        body: dict[str, Any] = {"username": "a@example.com", "publicKey": None}
+        payload = {"email": "a@example.com", "kind": "CustomerEmployee"}
+        body = {"username": "a@example.com", "publicKey": None, "code": "0" * 64, "expires": 10**9}
         if with_key:
             payload["publicKey"] = body["publicKey"] = person.credential.public_key
         return self.change(self.admin, "POST", "/auth/users", payload, "user.invited", person.credential.user_id, body)
@@ -140,7 +154,13 @@ class Organization:
         attestation = key_attestation(
             person.private, registration_challenge(preimage), cred_id=person.credential.credential_id
         )
-        body = {**key_of(person), "preimage": preimage.document(), "attestation": attestation}
+        body = {
+            "username": "a@example.com",
+            **key_of(person),
+            "fingerprint": fingerprint(person.credential.public_key),
+            "preimage": preimage.document(),
+            "attestation": attestation,
+        }
         person.record = self.append("user.registered", person.credential.user_id, body, None)
 
     def member(self, name: str, *, with_key: bool = True) -> Person:
@@ -149,11 +169,23 @@ class Organization:
         self.register(person, self.invite(person, with_key=with_key))
         return person
 
-    def switch(self, person: Person, state: str, body: dict[str, Any] | None = None) -> str:
+    def switch(self, person: Person, state: str, *, place: str = "users", fingerprints: list[str] | None = None) -> str:
         """Activate or deactivate somebody."""
         user = person.credential.user_id
-        path = f"/auth/users/{user}/{state}"
-        return self.change(self.admin, "PUT", path, {}, f"user.{state}d", user, body or {})
+        keys = [fingerprint(person.credential.public_key)] if fingerprints is None else fingerprints
+        body = {"fingerprints": keys} if state == "activate" else {}
+        return self.change(self.admin, "PUT", f"/auth/{place}/{user}/{state}", {}, f"user.{state}d", user, body)
+
+    def second_key(self, holder: Person, name: str) -> Person:
+        """Add a key of the holder's own."""
+        second = self.person(name)
+        second.credential = dataclasses.replace(second.credential, user_id=holder.credential.user_id)
+        info = key_attestation(second.private, "any challenge", cred_id=second.credential.credential_id)
+        payload = {"credentialKind": "Key", "credentialInfo": info, "credentialName": name}
+        second.record = self.change(
+            holder, "POST", "/auth/credentials", payload, "credential.created", second.credential.uuid, key_of(second)
+        )
+        return second
 
     def history(self) -> History:
         """Verify the chain, as read back from storage."""
@@ -182,6 +214,23 @@ def key_of(person: Person) -> dict[str, Any]:
         "credentialUuid": credential.uuid,
         "credentialId": credential.credential_id,
         "publicKey": credential.public_key,
+    }
+
+
+def genesis_body(admin: Person) -> dict[str, Any]:
+    """Return the body of a first record without policies."""
+    public_key = admin.credential.public_key
+    return {
+        "admin": {
+            "userId": us("admin"),
+            "username": "admin",
+            **key_of(admin),
+            "fingerprint": fingerprint(public_key),
+        },
+        "permission": {"id": named("pm", "all"), "name": "ManagedFullAdminAccess", "operations": sorted(OPERATIONS)},
+        "policies": [],
+        "preset": "none",
+        "moneySettings": {"networks": {"EthereumSepolia": {"chainId": 31337}}},
     }
 
 
@@ -261,7 +310,7 @@ def test_missing_and_unknown_members_are_noticed(org: Organization) -> None:
 def test_evidence_signed_by_a_credential_that_was_not_offered_is_noticed(org: Organization) -> None:
     """The challenge names the credentials and the identity it was made for."""
     other = org.person("other")
-    for changes in ({"credentials": ("cr-x",)}, {"identity": "us-x"}, {"credentials": ()}):
+    for changes in ({"credentials": (cr("x"),)}, {"identity": us("x")}, {"credentials": ()}):
         with pytest.raises(EvidenceBroken):
             verify_evidence(org.pay(other, **changes))
 
@@ -272,13 +321,13 @@ def test_evidence_signed_by_a_credential_that_was_not_offered_is_noticed(org: Or
 def test_history_knows_everybody_the_chain_introduced(org: Organization) -> None:
     """Admin, machine, person with a named key, person vouched for later."""
     bot, invited, later = org.service_account("bot"), org.member("invited"), org.member("later", with_key=False)
-    assert not org.history().credentials["cr-later"].usable_at(len(org.records) - 1)
+    assert not org.history().credentials[cr("later")].usable_at(len(org.records) - 1)
 
-    org.switch(later, "activate", {"fingerprints": [fingerprint(later.credential.public_key)]})
+    org.switch(later, "activate")
 
     history = org.history()
     last = len(org.records) - 1
-    assert set(history.credentials) == {"cr-admin", "cr-bot", "cr-invited", "cr-later"}
+    assert set(history.credentials) == {cr("admin"), cr("bot"), cr("invited"), cr("later")}
     assert all(known.usable_at(last) for known in history.credentials.values())
     assert history.head == org.head
     assert len(org.check(*(org.pay(person) for person in (org.admin, bot, invited, later)))) == 4
@@ -288,39 +337,53 @@ def test_evidence_over_an_earlier_head_is_judged_as_things_stood_then(org: Organ
     """A later withdrawal does not undo what was signed before; an earlier signature does not outlive it."""
     bot = org.service_account("bot")
     before = org.pay(bot)
-    org.switch(bot, "deactivate")
+    org.switch(bot, "deactivate", place="service-accounts")
 
     assert org.check(before)
     with pytest.raises(EvidenceBroken, match="withdrawn"):
         org.check(org.pay(bot))
-    org.switch(bot, "activate")
+    org.switch(bot, "activate", place="service-accounts")
     assert org.check(org.pay(bot))
 
 
 def test_withdrawn_key_does_not_come_back_with_its_holder(org: Organization) -> None:
-    """Switching a person on again leaves the key off."""
+    """Switching a machine on again leaves the key off."""
     bot = org.service_account("bot")
-    body = {"credentialUuid": "cr-bot"}
-    org.change(org.admin, "PUT", "/auth/credentials/deactivate", body, "credential.deactivated", "cr-bot", body)
-    org.switch(bot, "activate")
+    spare = org.second_key(bot, "spare")
+    body = {"credentialUuid": cr("bot")}
+    org.change(bot, "PUT", "/auth/credentials/deactivate", body, "credential.deactivated", cr("bot"), body)
+    keys = sorted(fingerprint(each.credential.public_key) for each in (bot, spare))
+    org.switch(bot, "activate", place="service-accounts", fingerprints=keys)
     with pytest.raises(EvidenceBroken):
         org.check(org.pay(bot))
-    org.change(org.admin, "PUT", "/auth/credentials/activate", body, "credential.activated", "cr-bot", body)
-
+    org.change(spare, "PUT", "/auth/credentials/activate", body, "credential.activated", cr("bot"), body)
     assert org.check(org.pay(bot))
+
+    org.change(spare, "DELETE", f"/auth/credentials/{cr('bot')}", {}, "credential.deleted", cr("bot"), body)
+    with pytest.raises(EvidenceBroken):
+        org.check(org.pay(bot))
+    org.change(spare, "PUT", "/auth/credentials/activate", body, "credential.activated", cr("bot"), body)
+    with pytest.raises(RecordBroken):
+        org.history()
+
+
+def test_nobody_withdraws_the_key_of_another(org: Organization) -> None:
+    """These calls are about the caller's own keys, and need no permission."""
+    bot, body = org.service_account("bot"), {"credentialUuid": cr("admin")}
+    org.change(bot, "PUT", "/auth/credentials/deactivate", body, "credential.deactivated", cr("admin"), body)
+
+    with pytest.raises(RecordBroken, match="of the signer"):
+        org.history()
 
 
 def test_own_second_key_counts_once_it_is_on_record(org: Organization) -> None:
     """A signed call with an attestation introduces it."""
-    second = org.person("second")
-    second.credential = dataclasses.replace(second.credential, user_id="us-admin")
-    info = key_attestation(second.private, "any challenge", cred_id="name-second")
-    payload = {"credentialKind": "Key", "credentialInfo": info, "credentialName": "second"}
-    second.record = org.change(
-        org.admin, "POST", "/auth/credentials", payload, "credential.created", "us-admin", key_of(second)
-    )
-
+    second = org.second_key(org.admin, "second")
     assert org.check(org.pay(second))
+
+    org.records[-1]["body"]["publicKey"] = new_key_pair()[1]
+    with pytest.raises(RecordBroken):
+        org.history()
 
 
 def test_person_whose_key_nobody_vouched_for_cannot_sign(org: Organization) -> None:
@@ -329,9 +392,11 @@ def test_person_whose_key_nobody_vouched_for_cannot_sign(org: Organization) -> N
     with pytest.raises(EvidenceBroken, match="vouched"):
         org.check(org.pay(person))
 
-    org.switch(person, "activate", {"fingerprints": ["0" * 64]})
-    with pytest.raises(EvidenceBroken, match="vouched"):
-        org.check(org.pay(person))
+    for fingerprints in ([], ["0" * 64], [fingerprint(org.admin.credential.public_key)]):
+        org.switch(person, "activate", fingerprints=fingerprints)
+        with pytest.raises(RecordBroken):
+            org.history()
+        org.records.pop()
 
 
 def test_evidence_of_strangers_is_refused(org: Organization) -> None:
@@ -377,26 +442,28 @@ def test_last_record_changed_after_signing_is_noticed(org: Organization) -> None
 
 def test_signature_stands_behind_one_record_only(org: Organization) -> None:
     """Used again at the next place, or behind another kind or subject, it fails."""
-    bot, other = org.service_account("bot"), org.service_account("other")
-    vouch = {"fingerprints": [fingerprint(other.credential.public_key)]}
-    evidence = org.evidence(org.admin, "PUT", "/auth/users/us-bot/deactivate", {})
+    bot, _ = org.service_account("bot"), org.service_account("other")
+    vouch = {"fingerprints": [fingerprint(bot.credential.public_key)]}
+    invited = {"username": "a", "publicKey": None, "code": "0" * 64, "expires": 10**9}
+    machine = {"name": "new", **key_of(org.person("new")), "permissionId": None, "assignmentId": None}
+    evidence = org.evidence(org.admin, "PUT", f"/auth/service-accounts/{us('bot')}/deactivate", {})
     cases: list[tuple[str, str, dict[str, Any]]] = [
-        ("user.activated", "us-bot", vouch),
-        ("user.deactivated", "us-other", {}),
-        ("user.deleted", "us-bot", {}),
-        ("user.invited", "us-new", {"publicKey": None}),
-        ("serviceAccount.created", "us-new", key_of(bot)),
-        ("credential.deleted", "cr-other", {"credentialUuid": "cr-other"}),
-        ("credential.deactivated", "cr-other", {"credentialUuid": "cr-other"}),
+        ("user.activated", us("bot"), vouch),
+        ("user.deactivated", us("other"), {}),
+        ("user.deleted", us("bot"), {}),
+        ("user.invited", us("new"), invited),
+        ("serviceAccount.created", us("new"), machine),
+        ("credential.deleted", cr("admin"), {"credentialUuid": cr("admin")}),
+        ("credential.deactivated", cr("admin"), {"credentialUuid": cr("admin")}),
     ]
     for kind, subject, body in cases:
         org.append(kind, subject, body, evidence)
-        with pytest.raises((EvidenceBroken, RecordBroken)):
+        with pytest.raises(EvidenceBroken, match="does not bring about"):
             org.history()
         org.records.pop()
-    org.append("user.deactivated", "us-bot", {}, evidence)
+    org.append("user.deactivated", us("bot"), {}, evidence)
     org.history()
-    org.append("user.deactivated", "us-bot", {}, evidence)
+    org.append("user.deactivated", us("bot"), {}, evidence)
     with pytest.raises(EvidenceBroken, match="another head"):
         org.history()
 
@@ -404,13 +471,13 @@ def test_signature_stands_behind_one_record_only(org: Organization) -> None:
 def test_record_needs_the_method_that_brings_it_about(org: Organization) -> None:
     """Renaming somebody is not deleting them, though the path is the same."""
     org.service_account("bot")
-    path = "/auth/service-accounts/us-bot"
-    org.change(org.admin, "PUT", path, {"name": "x"}, "user.deleted", "us-bot", {})
+    path = f"/auth/service-accounts/{us('bot')}"
+    org.change(org.admin, "PUT", path, {"name": "x"}, "user.deleted", us("bot"), {})
     with pytest.raises(EvidenceBroken, match="does not bring about"):
         org.history()
 
     org.records.pop()
-    org.change(org.admin, "DELETE", path, {}, "user.deleted", "us-bot", {})
+    org.change(org.admin, "DELETE", path, {}, "user.deleted", us("bot"), {})
     org.history()
 
 
@@ -435,7 +502,7 @@ def test_record_over_an_older_head_is_refused(org: Organization) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("credentialUuid", "cr-admin"),
+        ("credentialUuid", cr("admin")),
         ("credentialUuid", None),
         ("credentialId", "another"),
         ("publicKey", new_key_pair()[1]),
@@ -466,7 +533,7 @@ def test_invitation_is_taken_up_once_by_the_one_it_names(org: Organization) -> N
         org.records.pop()
     org.register(named, invitation)
     org.history()
-    again = dataclasses.replace(named, credential=dataclasses.replace(named.credential, uuid="cr-again"))
+    again = dataclasses.replace(named, credential=dataclasses.replace(named.credential, uuid=cr("again")))
     org.register(again, invitation)
     with pytest.raises(EvidenceBroken, match="invitation"):
         org.history()

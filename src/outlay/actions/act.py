@@ -5,6 +5,7 @@ identity, the credential and the permission, spends the challenge's nonce togeth
 action's own refusal from leaving anything but the spent nonce behind.
 """
 
+import functools
 import hashlib
 import hmac
 from collections.abc import Callable, Collection
@@ -28,7 +29,7 @@ from outlay.evidence.base64url import to_base64url
 from outlay.evidence.bundle import evidence_document
 from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage, action_challenge
-from outlay.evidence.record import build_record, record_hash
+from outlay.evidence.record import CLOCKS_APART, build_record, record_hash
 from outlay.store import evidence, organizations, permissions, policies, users
 from outlay.store.database import Row, Unit, savepoint
 
@@ -141,7 +142,12 @@ class Act:
 
 def policy_set_digest(unit: Unit) -> str:
     """Return the digest of the active policies: which, at which version."""
-    return digest([{"id": row.id, "version": row.version} for row in policies.active_versions(unit)])
+    return _digest_of_set(tuple((row.id, row.version) for row in policies.active_versions(unit)))
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of_set(versions: tuple[tuple[str, int], ...]) -> str:
+    return digest([{"id": policy_id, "version": version} for policy_id, version in versions])
 
 
 def append_record(
@@ -390,6 +396,8 @@ def _check_binding(
 ) -> None:
     """The token must have been made for exactly this call, by this identity, and still be fresh."""
     preimage = call.preimage
+    if now < preimage.issued - CLOCKS_APART:  # a record of that instant would not verify
+        raise ActionSignatureInvalid("this challenge was made in the future: the servers' clocks differ")
     if now >= call.token_expires:
         raise ActionSignatureInvalid("this user action token has expired: request a new challenge")
     if preimage.org != org.id or preimage.identity != caller.user_id:

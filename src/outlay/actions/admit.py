@@ -9,7 +9,6 @@ from outlay.actions.act import Act, policy_set_digest
 from outlay.actions.change import change
 from outlay.actions.judge import ADMISSION, Judgement, judge, keep, open_approval
 from outlay.actions.organization import require_applied
-from outlay.actions.policies import active_policies
 from outlay.core import ids
 from outlay.core.address import ZERO, parse_address
 from outlay.core.asset import NATIVE, Asset
@@ -191,7 +190,7 @@ def _admit(
         initiator_id=act.caller.user_id,
         facts=facts,
     )
-    transfers.add(
+    row = transfers.add(
         act.unit,
         id=transfer_id,
         external_id=intent.external_id,
@@ -213,7 +212,6 @@ def _admit(
         requested_at=act.now,
     )
     act.keep_evidence(transfer_id)
-    row = transfers.get(act.unit, transfer_id)
     webhooks.emit(
         act.unit,
         kind="wallet.transfer.requested",
@@ -241,10 +239,10 @@ def _apply(act: Act, row: Row, judgement: Judgement, wallet: Row) -> Row:
     velocity.admit(
         act.unit,
         # The organization's counters count every wallet, so all active policies are offered.
-        active_policies(act.unit),
+        judgement.active,
         transfer_id=row.id,
         wallet_id=wallet.id,
-        tags=wallets.tags(act.unit, wallet.id),
+        tags=judgement.tags,
         recipient=row.recipient,
         initiator_id=row.initiator_id,
         value=row.value,

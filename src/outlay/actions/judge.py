@@ -26,6 +26,8 @@ class Judgement:
     verdict: Verdict
     evaluations: tuple[Evaluation, ...]
     holding: tuple[Policy, ...]  #: triggered policies that ask people
+    active: tuple[Policy, ...]  #: every active policy, those that do not match included
+    tags: tuple[str, ...]  #: of the wallet
 
 
 def judge(
@@ -50,9 +52,8 @@ def judge(
         also: ids of policies that judge whatever their filters say now: those that matched at admission.
     """
     tags = wallets.tags(work.unit, wallet_id)
-    matching = [
-        policy for policy in active_policies(work.unit) if policy.id in also or matches(policy, wallet_id, tags)
-    ]
+    active = tuple(active_policies(work.unit))
+    matching = [policy for policy in active if policy.id in also or matches(policy, wallet_id, tags)]
     windows = velocity.windows(
         work.unit,
         matching,
@@ -65,7 +66,7 @@ def judge(
     evaluations = tuple(evaluate(policy, facts, windows.get(policy.id)) for policy in matching)
     said = verdict(evaluations, default=work.config.policies.default)
     holding = tuple(policy for policy in matching if policy.id in said.holding)
-    return Judgement(verdict=said, evaluations=evaluations, holding=holding)
+    return Judgement(verdict=said, evaluations=evaluations, holding=holding, active=active, tags=tags)
 
 
 def keep(work: Work, judgement: Judgement, row: Row, *, moment: str, announce: bool = True) -> None:

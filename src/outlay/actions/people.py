@@ -18,6 +18,7 @@ from outlay.evidence.challenge import (
     login_challenge,
     registration_challenge,
 )
+from outlay.evidence.record import CLOCKS_APART
 from outlay.store import evidence, organizations, permissions, users
 from outlay.store.database import Row, Unit
 
@@ -163,6 +164,7 @@ def create_service_account(
         act.new_id(ids.CREDENTIAL),
         to_base64url(act.entropy.token(16)),
     )
+    assignment_id = None if permission_id is None else act.new_id(ids.ASSIGNMENT)
     record = act.record(
         "serviceAccount.created",
         user_id,
@@ -172,6 +174,7 @@ def create_service_account(
             "credentialId": credential_id,
             "publicKey": public_key,
             "permissionId": permission_id,
+            "assignmentId": assignment_id,
         },
     )
     users.add(
@@ -190,7 +193,7 @@ def create_service_account(
     if permission_id is not None:
         permissions.assign(
             act.unit,
-            id=act.new_id(ids.ASSIGNMENT),
+            id=assignment_id,
             permission_id=permission_id,
             identity_id=user_id,
             is_immutable=False,
@@ -300,7 +303,7 @@ def register(
     """
     org = organizations.lock_shared(unit)
     row = users.find(unit, preimage.user_id)
-    if now >= preimage.expires or preimage.org != org.id:
+    if not preimage.issued - CLOCKS_APART <= now < preimage.expires or preimage.org != org.id:
         raise NotAuthenticated("this registration has expired: start again")
     if (
         row is None

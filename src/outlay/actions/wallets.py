@@ -6,6 +6,7 @@ from typing import Any
 
 from outlay.actions import present
 from outlay.actions.act import Act
+from outlay.actions.organization import require_applied
 from outlay.actions.policies import recount_velocity
 from outlay.config import Config
 from outlay.core import ids
@@ -55,6 +56,7 @@ def create(
 ) -> dict[str, Any]:
     """Create a wallet around a key the signer made."""
     check_network(act.config, network)
+    require_applied(act.unit, act.config)  # the record names the chain id, which must be the signed one
     names = parse_tags(tags) if tags else []
     if names:
         act.caller.require("Wallets:Tags:Add")

@@ -137,6 +137,10 @@ class Chain(Protocol):
         """Return the code at ``address``, empty for a plain account."""
         ...
 
+    async def codes_at(self, addresses: Sequence[str]) -> list[bytes]:
+        """Return the code at each address, in order; asked for together."""
+        ...
+
     async def fees(self) -> Fees:
         """Return what a transaction costs now."""
         ...

@@ -63,7 +63,11 @@ class EvmChain:
 
     async def code_at(self, address: str) -> bytes:
         """Return the code at ``address``, empty for a plain account."""
-        return await self._one("eth_getCode", [address, "latest"], octets)
+        return (await self.codes_at([address]))[0]
+
+    async def codes_at(self, addresses: Sequence[str]) -> list[bytes]:
+        """Return the code at each address, in order."""
+        return await self._rpc.read([Call("eth_getCode", [address, "latest"], octets) for address in addresses])
 
     async def fees(self) -> Fees:
         """Return the next block's base fee and tips from what the last 20 blocks took.

@@ -13,8 +13,12 @@ from outlay.core.errors import InvalidInput
 app = App(name="outlay", version=__version__, help="Self-hosted, policy-gated, automated crypto payouts.")
 users = App(name="users", help="People: make a key, invite, register, log in, list, activate.")
 settings = App(name="config", help="The settings that decide about money.")
+wallets = App(name="wallets", help="Hot wallets.")
+assets = App(name="assets", help="What is paid.")
 app.command(users)
 app.command(settings)
+app.command(wallets)
+app.command(assets)
 
 Dir = Annotated[Path, Parameter(name="--dir", help="the deployment's directory")]
 
@@ -311,3 +315,51 @@ def apply(*, url: Profile, token_file: Token, key_file: KeyFile, credential: Opa
     if not yes and input("Sign these settings? Type yes: ").strip() != "yes":
         raise InvalidInput("not signed", field="yes")
     _print_json(client.write("PUT", "/v1/config", {"moneySettings": shown["moneySettings"]}))
+
+
+@wallets.command(name="unfreeze")
+def unfreeze_wallet(
+    *, wallet: str, reason: str, url: Profile, token_file: Token, key_file: KeyFile, credential: Opaque
+) -> None:
+    """Let a frozen wallet pay again, after you have looked at why it was stopped.
+
+    Parameters
+    ----------
+    wallet
+        id of the wallet.
+    reason
+        what you found; it is signed and recorded.
+    credential
+        id of your credential.
+    """
+    from outlay.client import Client
+
+    client = Client(
+        url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
+    )
+    _print_json(client.write("PUT", f"/v1/wallets/{wallet}/unfreeze", {"reason": reason}))
+
+
+@assets.command(name="unfreeze")
+def unfreeze_asset(
+    *, network: str, asset: str, reason: str, url: Profile, token_file: Token, key_file: KeyFile, credential: Opaque
+) -> None:
+    """Let a frozen asset be paid again, after you have looked at why it was stopped.
+
+    Parameters
+    ----------
+    network
+        name of its network.
+    asset
+        the token's contract in lower case.
+    reason
+        what you found; it is signed and recorded.
+    credential
+        id of your credential.
+    """
+    from outlay.client import Client
+
+    client = Client(
+        url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
+    )
+    _print_json(client.write("PUT", "/v1/assets/unfreeze", {"network": network, "asset": asset, "reason": reason}))

@@ -27,6 +27,11 @@ class _Watched:
     paid: Row
 
 
+_Seen = tuple[_Watched, Receipt | None]
+UNIT_MAX = 32
+"""Payouts settled in one unit: requests wait for their turn behind it."""
+
+
 class Confirm:
     """Follows sent transactions until they are final."""
 
@@ -66,29 +71,36 @@ class Confirm:
         heights = {r.block_number for r in receipts if r is not None and r.block_number <= final.number}
         hashes = {number: await chain.block_hash_at(number) for number in heights}
         seen = list(zip(watched, receipts, strict=True))
+        moved = False
+        for start in range(0, len(seen), UNIT_MAX):
+            part = seen[start : start + UNIT_MAX]
 
-        def run(unit: Unit) -> bool:
-            work = open_work(unit, now=self._clock.now(), entropy=self._entropy, config=self._config)
-            lanes.hold(unit, wallet.id, fence=fence)
-            moved = self._note(work, seen)
-            lane = lanes.find(unit, wallet.id)
-            next_nonce = -1 if lane is None else lane.settled_nonce
-            for each, receipt in seen:
-                if receipt is None or hashes.get(receipt.block_number) != receipt.block_hash:
-                    break  # nonces settle in order: behind the first that is not final nothing is
-                if each.row.nonce != next_nonce:
-                    break  # a lower nonce has not been noted as sent yet
-                next_nonce += 1
-                effect = effect_of(each.paid, wallet.address, receipt)
-                sending.settle_final(work, fence, each.row.id, effect, fee=fee_paid(receipt))
+            def run(unit: Unit, part: list[_Seen] = part) -> bool:
+                return self._settle(unit, wallet, fence, part, hashes)
+
+            if await self._db.write(run):
+                fault("confirm.after_commit")
                 moved = True
-            if moved:
-                fault("confirm.before_commit")
-            return moved
+        return moved
 
-        moved = await self._db.write(run)
+    def _settle(self, unit: Unit, wallet: Row, fence: int, seen: list[_Seen], hashes: Mapping[int, str | None]) -> bool:
+        """Note what was mined and end what is final, lowest nonce first; tell whether anything moved."""
+        work = open_work(unit, now=self._clock.now(), entropy=self._entropy, config=self._config)
+        lanes.hold(unit, wallet.id, fence=fence)
+        moved = self._note(work, seen)
+        lane = lanes.find(unit, wallet.id)
+        next_nonce = -1 if lane is None else lane.settled_nonce
+        for each, receipt in seen:
+            if receipt is None or hashes.get(receipt.block_number) != receipt.block_hash:
+                break  # nonces settle in order: behind the first that is not final nothing is
+            if each.row.nonce != next_nonce:
+                break  # a lower nonce has not been noted as sent, or was not settled
+            next_nonce += 1
+            effect = effect_of(each.paid, wallet.address, receipt)
+            sending.settle_final(work, fence, each.row.id, effect, fee=fee_paid(receipt))
+            moved = True
         if moved:
-            fault("confirm.after_commit")
+            fault("confirm.before_commit")
         return moved
 
     def _check_slot(self, wallet_id: str, lowest: Row, used: int, receipt: Receipt | None) -> None:
@@ -107,7 +119,7 @@ class Confirm:
             del self._unseen_since[wallet_id]
             raise InvariantBroken(f"somebody else used this wallet's key: nonce {lowest.nonce} is not our transaction")
 
-    def _note(self, work: Work, seen: list[tuple[_Watched, Receipt | None]]) -> bool:
+    def _note(self, work: Work, seen: list[_Seen]) -> bool:
         """Note which were mined, and which are in no block any more."""
         moved = False
         for each, receipt in seen:

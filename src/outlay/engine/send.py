@@ -31,6 +31,8 @@ RESEND: Instant = 10 * SECOND
 RETRY: Instant = 2 * SECOND
 """The same, after an answer that does not say that the transaction arrived."""
 ARRIVED = (SendKind.ACCEPTED, SendKind.KNOWN, SendKind.NONCE_TOO_LOW)
+UNIT_MAX = 32
+"""Payouts bound in one unit: requests wait for their turn behind it."""
 LOOK_AHEAD = 500
 """Ready transfers of one wallet that are looked at in one step; those behind them wait for their turn."""
 NATIVE_GAS = 21_000
@@ -140,11 +142,17 @@ class Send:
         room, going, waiting = await self._db.read(lambda unit: self._choose(unit, wallet))
         candidates = await self._candidates(wallet, chain, going) if going else []
         candidates += [Candidate(transfer_id=row.id, offer=None) for row in waiting]
-        if not candidates:
-            return 0
-        bound = await self._write(lambda work: sending.bind(work, wallet.id, fence, candidates, room=room))
-        if bound:
-            fault("bind.after_commit")
+        bound = 0
+        for start in range(0, len(candidates), UNIT_MAX):
+            part, left = candidates[start : start + UNIT_MAX], room - bound
+
+            def run(work: Work, part: list[Candidate] = part, left: int = left) -> int:
+                return sending.bind(work, wallet.id, fence, part, room=left)
+
+            bound_now = await self._write(run)
+            if bound_now:
+                fault("bind.after_commit")
+            bound += bound_now
         return bound
 
     def _choose(self, unit: Unit, wallet: Row) -> tuple[int, list[Row], list[Row]]:
@@ -158,6 +166,8 @@ class Send:
         if look:
             self._look_at[wallet.id] = now + self._poll
         room = self._config.sending.in_flight_max - len(lanes.transactions(unit, wallet.id, *lanes.UNSETTLED))
+        if room <= 0 and not look:
+            return 0, [], []  # a full lane is looked at often, and what waits behind it may be long
         left: dict[str, int] = {}
         going: list[Row] = []
         waiting: list[Row] = []
@@ -178,11 +188,21 @@ class Send:
 
     async def _candidates(self, wallet: Row, chain: Chain, ready: list[Row]) -> list[Candidate]:
         fees = await chain.fees()
-        return list(await asyncio.gather(*(self._candidate(wallet, chain, fees, row) for row in ready)))
+        plain = await self._plain_accounts(chain, ready)
+        return list(await asyncio.gather(*(self._candidate(wallet, chain, fees, plain, row) for row in ready)))
 
-    async def _candidate(self, wallet: Row, chain: Chain, fees: Fees, row: Row) -> Candidate:
+    async def _plain_accounts(self, chain: Chain, ready: list[Row]) -> set[str]:
+        """Return which recipients of the native coin have no code."""
+        addresses = sorted({row.recipient for row in ready if row.asset == NATIVE})
         try:
-            gas_limit = await self._gas_limit(wallet, chain, row)
+            codes = await chain.codes_at(addresses)
+        except ChainUnavailable:
+            return set()  # it may be about one of them: each is asked about by itself
+        return {address for address, code in zip(addresses, codes, strict=True) if not code}
+
+    async def _candidate(self, wallet: Row, chain: Chain, fees: Fees, plain: set[str], row: Row) -> Candidate:
+        try:
+            gas_limit = NATIVE_GAS if row.recipient in plain else await self._gas_limit(wallet, chain, row)
         except CallReverted as error:
             reason = f"it would not go through at present: {error.message}"
             return Candidate(transfer_id=row.id, offer=None, waiting_reason=reason)

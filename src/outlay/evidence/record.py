@@ -2,31 +2,49 @@
 
 A record is ``{v, org, seq, prev, kind, subject, at, body, evidence}``; its hash is the SHA-256 of its canonical bytes
 and the next record's ``prev``. The first is the genesis record, whose hash is the root fingerprint. This module
-knows links only; who signed what is ``history``'s.
+knows links only; what each kind says is ``changes``'s, and who signed what is ``history``'s.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from outlay.core.errors import InvalidInput
-from outlay.core.seams import Instant
+from outlay.core.seams import MINUTE, Instant
 from outlay.evidence.canonical import digest
 from outlay.evidence.shape import check_digest, members
 
 VERSION = 1
 
-# Kinds whose body the verifier reads; ``history`` says what each must hold. Others carry evidence only.
+CLOCKS_APART: Instant = 10 * MINUTE
+"""How far a record's instant may lie outside of the life of the challenge behind it."""
+
+# Every kind there is. ``changes`` says for each which signed call brings it about and what its body holds.
 GENESIS = "genesis"
 USER_INVITED = "user.invited"
 USER_REGISTERED = "user.registered"
 USER_ACTIVATED = "user.activated"
 USER_DEACTIVATED = "user.deactivated"
 USER_DELETED = "user.deleted"
+USER_RENAMED = "user.renamed"
 SERVICE_ACCOUNT_CREATED = "serviceAccount.created"
 CREDENTIAL_CREATED = "credential.created"
 CREDENTIAL_ACTIVATED = "credential.activated"
 CREDENTIAL_DEACTIVATED = "credential.deactivated"
 CREDENTIAL_DELETED = "credential.deleted"
+PERMISSION_CREATED = "permission.created"
+PERMISSION_UPDATED = "permission.updated"
+PERMISSION_ARCHIVED = "permission.archived"
+PERMISSION_ASSIGNED = "permission.assigned"
+PERMISSION_REVOKED = "permission.revoked"
+POLICY_CREATED = "policy.created"
+POLICY_UPDATED = "policy.updated"
+POLICY_ARCHIVED = "policy.archived"
+WALLET_CREATED = "wallet.created"
+WALLET_RENAMED = "wallet.renamed"
+WALLET_TAGS_MODIFIED = "wallet.tags.modified"
+WALLET_UNFROZEN = "wallet.unfrozen"
+ASSET_UNFROZEN = "asset.unfrozen"
+CONFIG_APPLIED = "config.applied"
 
 PROVED_BY_BODY = frozenset({GENESIS, USER_REGISTERED})
 """Kinds without action evidence: the root is pinned, and a new key attests itself in the body."""
@@ -127,6 +145,16 @@ def check_record(document: object) -> dict[str, Any]:
     return given
 
 
+def check_instant(at: Instant, issued: Instant, expires: Instant) -> None:
+    """Refuse an instant that is not the one at which a challenge can have been used.
+
+    Raises:
+        RecordBroken: it lies before the challenge was made, or long after it expired.
+    """
+    if not issued - CLOCKS_APART <= at <= expires + CLOCKS_APART:
+        raise RecordBroken("the instant is not that of what was signed", field="record.at")
+
+
 def verify_chain(documents: Iterable[dict[str, Any]], root: str) -> str:
     """Follow the chain from its root and return the hash of its newest record.
 
@@ -136,6 +164,22 @@ def verify_chain(documents: Iterable[dict[str, Any]], root: str) -> str:
 
     Raises:
         RecordBroken: no records, another root, a gap, a changed or malformed record, another organization.
+    """
+    head = ""
+    for _, digest_of_record in follow_chain(documents, root):
+        head = digest_of_record
+    return head
+
+
+def follow_chain(documents: Iterable[dict[str, Any]], root: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield each record of a chain with its hash, once it is known to follow the one before.
+
+    Args:
+        documents: as of ``verify_chain``.
+        root: as of ``verify_chain``.
+
+    Raises:
+        RecordBroken: as ``verify_chain``, at the first record that does not follow.
     """
     head: str | None = None
     org = ""
@@ -150,6 +194,6 @@ def verify_chain(documents: Iterable[dict[str, Any]], root: str) -> str:
                 raise RecordBroken("the first record is not the root you named: check the fingerprint", field="root")
         elif given["org"] != org:
             raise RecordBroken(f"record {expected} is of another organization", field="record.org")
+        yield given, head
     if head is None:
         raise RecordBroken("there are no records", field="records")
-    return head

@@ -12,6 +12,7 @@ import json
 import os
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -201,8 +202,13 @@ def _token_header(kid: str) -> bytes:
 
 
 def _token_tag(key: bytes, signed: str) -> bytes:
-    derived = HKDFExpand(SHA256(), 32, b"outlay.bearer.v1").derive(key)
-    return hmac.digest(derived, signed.encode("ascii"), sha256)
+    return hmac.digest(_bearer_key(key), signed.encode("ascii"), sha256)
+
+
+@lru_cache(maxsize=4)
+def _bearer_key(key: bytes) -> bytes:
+    # Kept, because every request carries a bearer token and its key follows from the ring's, which is kept too.
+    return HKDFExpand(SHA256(), 32, b"outlay.bearer.v1").derive(key)
 
 
 def _new_key(entropy: Entropy) -> tuple[str, bytes]:

@@ -18,9 +18,9 @@ from outlay.store.database import Unit
 from outlay.store.schema import account, posting
 
 _ADD_POSTINGS = sa.insert(posting)
-_FIND_ACCOUNT = sa.select(account).where(account.c.id == sa.bindparam("id"))
-_ADD_ACCOUNT = sa.insert(account)
-_CHANGE_ACCOUNT = sa.update(account).where(account.c.id == sa.bindparam("of_id"))
+_FIND_ACCOUNTS = sa.select(account).where(account.c.id.in_(sa.bindparam("ids", expanding=True))).order_by(account.c.id)
+_ADD_ACCOUNTS = sa.insert(account)
+_CHANGE_ACCOUNTS = sa.update(account).where(account.c.id == sa.bindparam("of_id"))
 _HOLDINGS = sa.select(account).where(account.c.owner == sa.bindparam("owner"), account.c.asset == sa.bindparam("asset"))
 
 
@@ -44,10 +44,11 @@ def post(unit: Unit, postings: Sequence[Posting], *, transfer_id: str | None, no
         InvariantBroken: the entry does not balance. IntegrityError: a wallet would go below nothing.
     """
     check_balanced(postings)
-    entry = ids.new_id("ent", entropy)
     lines = [line for line in postings if line.amount]
-    for line in lines:
-        _move(unit, line)
+    if not lines:
+        return
+    _move(unit, lines)
+    entry = ids.new_id("ent", entropy)
     rows = [
         {
             "entry": entry,
@@ -60,28 +61,34 @@ def post(unit: Unit, postings: Sequence[Posting], *, transfer_id: str | None, no
         }
         for line in lines
     ]
-    if rows:
-        unit.execute(_ADD_POSTINGS, rows)
+    unit.execute(_ADD_POSTINGS, rows)
 
 
-def _move(unit: Unit, line: Posting) -> None:
-    row = unit.execute(_FIND_ACCOUNT, {"id": line.account_id}).one_or_none()
-    if row is None:
-        unit.execute(
-            _ADD_ACCOUNT,
-            {
-                "id": line.account_id,
-                "owner": line.owner,
-                "network": line.network,
-                "asset": line.asset,
-                "kind": line.kind,
-                "debits": line.amount if line.side == "debit" else 0,
-                "credits": line.amount if line.side == "credit" else 0,
-            },
-        )
-        return
-    column = "debits" if line.side == "debit" else "credits"
-    unit.execute(_CHANGE_ACCOUNT, {"of_id": line.account_id, column: getattr(row, column) + line.amount})
+def _move(unit: Unit, lines: Sequence[Posting]) -> None:
+    """Add to each account what the lines say, accounts in the order of their names."""
+    owners = {line.account_id: line for line in lines}
+    names = sorted(owners)
+    found = {row.id: row for row in unit.execute(_FIND_ACCOUNTS, {"ids": names})}
+    fresh, changed = [], []
+    for name in names:
+        sides = {"debits": _sum(lines, name, "debit"), "credits": _sum(lines, name, "credit")}
+        row = found.get(name)
+        if row is not None:
+            changed.append(
+                {"of_id": name, "debits": row.debits + sides["debits"], "credits": row.credits + sides["credits"]}
+            )
+            continue
+        line = owners[name]
+        place = {"owner": line.owner, "network": line.network, "asset": line.asset, "kind": line.kind}
+        fresh.append({"id": name, **place, **sides})
+    if fresh:
+        unit.execute(_ADD_ACCOUNTS, fresh)
+    if changed:
+        unit.execute(_CHANGE_ACCOUNTS, changed)
+
+
+def _sum(lines: Sequence[Posting], name: str, side: str) -> int:
+    return sum(line.amount for line in lines if line.account_id == name and line.side == side)
 
 
 def holdings(unit: Unit, *, wallet_id: str, asset: str) -> Holdings:
@@ -107,8 +114,10 @@ def check(unit: Unit) -> None:
     for line in unit.execute(sa.select(posting.c.account_id, posting.c.side, posting.c.amount)):
         totals.setdefault(line.account_id, [0, 0])[0 if line.side == "debit" else 1] += line.amount
     for row in accounts(unit):
-        if [row.debits, row.credits] != totals.get(row.id, [0, 0]):
+        if [row.debits, row.credits] != totals.pop(row.id, [0, 0]):
             raise InvariantBroken(f"account {row.id} does not equal its postings")
+    if totals:
+        raise InvariantBroken(f"there are postings without their accounts: {', '.join(sorted(totals))}")
     check_sums(unit)
 
 

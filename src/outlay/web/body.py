@@ -144,6 +144,8 @@ def _check_texts(value: object, path: str, field: str) -> None:
             _check_texts(item, f"{path}[{index}]", field)
     elif isinstance(value, dict):
         for name, item in value.items():
+            if not name:
+                raise InvalidInput("holds a member without a name: leave it out", field=path or field)
             _check_text(name, path or field)
             _check_texts(item, f"{path}.{name}" if path else name, field)
 

@@ -22,6 +22,7 @@ from outlay.web.wire import (
     OBJECTS,
     TEXT,
     USER,
+    WHOLE,
     Schema,
     an_id,
     exactly,
@@ -144,7 +145,9 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("get", "/v1/webhook-key"): members({"publicKey": TEXT}),
     ("get", "/v1/config"): _CONFIG,
     ("put", "/v1/config"): members({"applied": FLAG, "moneySettings": TEXT, "record": TEXT}),
-    ("get", "/v1/records"): members({"orgId": an_id(ids.ORGANIZATION), "root": TEXT, "head": TEXT, "seq": {}}),
+    ("put", "/v1/wallets/{walletId}/unfreeze"): ref("Wallet"),
+    ("put", "/v1/assets/unfreeze"): members({"network": TEXT, "asset": TEXT}),
+    ("get", "/v1/records"): members({"orgId": an_id(ids.ORGANIZATION), "root": TEXT, "head": TEXT, "seq": WHOLE}),
     ("get", "/v1/ledger"): members({"accounts": list_of(ANY_OBJECT)}),
 }
 """Operation -> what a success answers."""
@@ -271,7 +274,7 @@ def _statuses(method: str, path: str) -> list[int]:
     wanted = {400, 503}
     if path not in ("/v1/health", "/v1/webhook-key"):
         wanted |= {401, 403}
-    if "{" in path:
+    if "{" in path or path == "/v1/assets/unfreeze":
         wanted.add(404)
     if method != "get":
         wanted |= {409, 413, 415} | (set() if path in UNSIGNED else {412})

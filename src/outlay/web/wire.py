@@ -6,12 +6,13 @@ Answers may hold more members than are listed here; those that are listed keep t
 from collections.abc import Mapping
 from typing import Any
 
+from outlay.actions.decide import REASON_MAX
 from outlay.actions.webhooks import DESCRIPTION_MAX, STATUSES
 from outlay.core import ids
 from outlay.core.event import EVENT_KINDS, EVERY_KIND
 from outlay.core.operation import ALIASES, OPERATIONS
 from outlay.core.policy import ACTIVITY_KIND, CURRENCY
-from outlay.core.policy_document import TIMEOUT_MAX
+from outlay.core.policy_document import LIMIT_DIGITS, TIMEOUT_MAX
 from outlay.core.velocity import TIMEFRAME_MAX, Scope
 from outlay.evidence.challenge import METHODS
 
@@ -32,6 +33,7 @@ ADDRESS: Schema = {
     "pattern": "^0x[0-9a-fA-F]{40}$",
     "description": "0x and 40 hex digits; mixed case must be the right checksum (EIP-55)",
 }
+PUBLIC_KEY: Schema = {"type": "string", "format": "pem"}
 EXTERNAL_ID: Schema = {
     "type": "string",
     "pattern": "^[!-~]{1,50}$",
@@ -78,7 +80,11 @@ def page(name: str, extra: Mapping[str, Schema] | None = None) -> Schema:
 USER, WALLET, POLICY = an_id(ids.USER), an_id(ids.WALLET), an_id(ids.POLICY)
 _TAG: Schema = {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9:_./ -]{0,62}[A-Za-z0-9])?$"}
 _TAGS = list_of(_TAG, least=1, most=50)
-_LIMIT: Schema = {"type": "number", "minimum": 0, "maximum": 1e9, "multipleOf": 0.01}
+_LIMIT: Schema = {
+    "anyOf": [{"type": "integer", "minimum": 0, "maximum": 10**LIMIT_DIGITS - 1}, {"type": "number", "minimum": 0}],
+    "description": f"dollars: at most {LIMIT_DIGITS} significant digits, 8 of them after the point",
+}
+_REASON: Schema = {"type": "string", "minLength": 1, "maxLength": REASON_MAX}
 _VELOCITY = {
     "timeframe": {"type": "integer", "minimum": 1, "maximum": TIMEFRAME_MAX, "description": "minutes"},
 }
@@ -148,7 +154,7 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
     "CreateAssignment": {"identityId": USER},
     "CreatePermission": {"operations": list_of(_OPERATION, least=1)},
     "CreateServiceAccount": {
-        "publicKey": {"description": "PEM: Ed25519, P-256, secp256k1, or RSA of at least 2048 bits"},
+        "publicKey": {**PUBLIC_KEY, "description": "Ed25519, P-256, secp256k1, or RSA of at least 2048 bits"},
         "permissionId": an_id(ids.PERMISSION),
         "daysValid": {"minimum": 1, "maximum": 730},
     },
@@ -156,7 +162,7 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
         "email": {"format": "email", "maxLength": 254},
         "kind": one_of("CustomerEmployee"),
         "isSSORequired": {"const": False},
-        "publicKey": {"description": "PEM of the key that alone may take up the invitation"},
+        "publicKey": {**PUBLIC_KEY, "description": "the key that alone may take up the invitation"},
     },
     "CreateWallet": {"tags": _TAGS},
     "CreateWebhook": {
@@ -165,7 +171,7 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
         "status": _HOOK_STATUS,
         "description": {"maxLength": DESCRIPTION_MAX},
     },
-    "DecisionBody": {"value": one_of("Approved", "Denied"), "reason": {"maxLength": 1000}},
+    "DecisionBody": {"value": one_of("Approved", "Denied"), "reason": {"maxLength": REASON_MAX}},
     "Erc20Transfer": {"contract": ADDRESS, **_TRANSFER_MEMBERS},
     "Login": {"firstFactor": _FACTOR},
     "NativeTransfer": _TRANSFER_MEMBERS,
@@ -181,6 +187,8 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
         "filters": FILTERS,
     },
     "Tags": {"tags": _TAGS},
+    "Unfreeze": {"reason": _REASON},
+    "UnfreezeAsset": {"reason": _REASON, "asset": {"description": "native, or the contract in lower case"}},
     "UpdatePermission": {"operations": list_of(_OPERATION, least=1)},
     "UpdateWebhook": {
         "url": {"format": "uri"},

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, delete, get, post, put
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from outlay.actions import present
 from outlay.actions import wallets as actions
@@ -20,7 +21,7 @@ from outlay.web.gate import Gate, page_arguments
 Address = Annotated[str, msgspec.Meta(description="0x and 40 hex digits; mixed case must be a right checksum")]
 
 
-AnySigner = Annotated[Signer, Dependency(skip_validation=True)]
+AnySigner = NamedDependency[SkipValidation[Signer]]
 
 
 class CreateWallet(Body):

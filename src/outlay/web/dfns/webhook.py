@@ -1,9 +1,10 @@
 """Webhooks and their delivery attempts."""
 
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 from litestar import Controller, delete, get, post, put
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from outlay.actions import webhooks as actions
 from outlay.core.errors import InvalidInput
@@ -25,7 +26,7 @@ class Courier(Protocol):
         ...
 
 
-AnyCourier = Annotated[Courier, Dependency(skip_validation=True)]
+AnyCourier = NamedDependency[SkipValidation[Courier]]
 
 
 class CreateWebhook(Body):

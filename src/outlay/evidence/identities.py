@@ -1,0 +1,298 @@
+"""The kinds of records about people, service accounts, their keys, and what they are permitted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from outlay.core import ids
+from outlay.core.operation import ALIASES
+from outlay.core.policy_document import parse_policy, stored_document
+from outlay.evidence import record as records
+from outlay.evidence.assertion import KEY, Credential
+from outlay.evidence.attestation import verify_attestation
+from outlay.evidence.base64url import from_base64url
+from outlay.evidence.bundle import EvidenceBroken, verify_registration
+from outlay.evidence.canonical import read_json
+from outlay.evidence.keys import fingerprint
+from outlay.evidence.record import RecordBroken, check_instant
+from outlay.evidence.shape import check_digest, check_texts, members
+from outlay.evidence.state import Grant, Identity, KnownCredential, KnownPolicy, Permission
+from outlay.evidence.step import Step, fresh
+
+_KEY_MEMBERS = dict.fromkeys(("credentialUuid", "credentialId", "publicKey"), str)
+
+# People and service accounts
+
+
+def _identity(step: Step) -> Identity:
+    identity = step.history.identities.get(step.subject)
+    if identity is None or identity.is_deleted:
+        raise RecordBroken("names nobody there is", field="record.subject")
+    return identity
+
+
+def _introduce(step: Step, user_id: str, key: Mapping[str, Any], *, vouched: bool) -> KnownCredential:
+    """Add a key to those that can sign."""
+    history, identity = step.history, step.history.identities[user_id]
+    given = members({name: key[name] for name in _KEY_MEMBERS if name in key}, "record.body", _KEY_MEMBERS)
+    uuid = fresh(given["credentialUuid"], ids.CREDENTIAL, history.credentials, "record.body.credentialUuid")
+    if not given["credentialId"] or given["credentialId"] in history.names:
+        raise RecordBroken("is taken: another key has this name", field="record.body.credentialId")
+    known = KnownCredential(
+        credential=Credential(
+            uuid=uuid,
+            credential_id=given["credentialId"],
+            user_id=user_id,
+            kind=KEY,
+            public_key=given["publicKey"],
+        ),
+        record=step.digest,
+        fingerprint=fingerprint(given["publicKey"]),
+        vouched_since=step.number if vouched else None,
+        user_states=identity.states,
+    )
+    history.credentials[uuid] = known
+    history.names.add(given["credentialId"])
+    identity.keys.append(known)
+    return known
+
+
+def genesis(step: Step) -> None:
+    """Found the organization. The root is pinned, so only what later records build upon is read."""
+    history = step.history
+    shape = {"admin": dict, "permission": dict, "policies": list, "preset": str, "moneySettings": dict}
+    body = members(step.body, "record.body", shape)
+    texts = dict.fromkeys(("userId", "username", "fingerprint"), str)
+    admin = members(body["admin"], "record.body.admin", {**texts, **_KEY_MEMBERS})
+    first = members(body["permission"], "record.body.permission", {"id": str, "name": str, "operations": list})
+    if step.subject != history.org:
+        raise RecordBroken("the first record is about the organization", field="record.subject")
+    history.identities[fresh(admin["userId"], ids.USER, (), "record.body.admin.userId")] = Identity(is_machine=False)
+    if _introduce(step, admin["userId"], admin, vouched=True).fingerprint != admin["fingerprint"]:
+        raise RecordBroken("is of another key", field="record.body.admin.fingerprint")
+    permission_id = fresh(first["id"], ids.PERMISSION, (), "record.body.permission.id")
+    check_texts(first["operations"], "record.body.permission.operations")
+    operations = [(0, frozenset(first["operations"]))]
+    history.permissions[permission_id] = Permission(first["name"], operations, is_immutable=True)
+    history.give(None, Grant(permission_id, admin["userId"], since=0))
+    for at, document in enumerate(body["policies"]):
+        field = f"record.body.policies[{at}]"
+        if not isinstance(document, dict):
+            raise RecordBroken("is not a policy", field=field)
+        policy_id = fresh(document.get("id"), ids.POLICY, history.policies, f"{field}.id")
+        bare = {name: value for name, value in document.items() if name != "id"}
+        policy = parse_policy(bare, id=policy_id, version=1, allow_empty=True)
+        history.policies[policy_id] = KnownPolicy(1, stored_document(policy))
+    history.note_policies(0)
+    history.money_settings = body["moneySettings"]
+
+
+def user_invited(step: Step) -> None:
+    """A person is invited; a key that the invitation names is vouched for."""
+    step.new_subject(ids.USER, step.history.identities)
+    code, expires = step.made("code"), step.made("expires")
+    check_digest(code, "record.body.code")
+    if type(expires) is not int or expires <= step.at:
+        raise RecordBroken("is not an instant to come", field="record.body.expires")
+    public_key = step.payload.get("publicKey")
+    if public_key is not None:
+        fingerprint(step.signed("publicKey"))
+    step.expect({"username": step.signed("email"), "publicKey": public_key, "code": code, "expires": expires})
+    step.history.identities[step.subject] = Identity(is_machine=False)
+    step.history.invitations[step.digest] = {**step.body, "userId": step.subject}
+
+
+def user_registered(step: Step) -> None:
+    """Take up an invitation: proved by the invitation and the new key, signed by nobody else."""
+    history, body, identity = step.history, step.body, _identity(step)
+    preimage, credential_id, public_key = verify_registration(body.get("preimage"), body.get("attestation"))
+    check_instant(step.at, preimage.issued, preimage.expires)
+    if preimage.org != history.org or preimage.user_id != step.subject or not identity.is_active:
+        raise EvidenceBroken("the registration is of somebody else", field="record.body.preimage")
+    invitation = history.invitations.pop(preimage.invitation, None)
+    if invitation is None or invitation["userId"] != step.subject or preimage.issued >= invitation["expires"]:
+        raise EvidenceBroken("there is no such open invitation", field="record.body.preimage")
+    step.expect(
+        {
+            "username": invitation["username"],
+            "credentialUuid": step.made("credentialUuid"),
+            "credentialId": credential_id,
+            "publicKey": public_key,
+            "fingerprint": fingerprint(public_key),
+            "preimage": body["preimage"],
+            "attestation": body["attestation"],
+        }
+    )
+    named = invitation["publicKey"]
+    if named is not None and fingerprint(named) != fingerprint(public_key):
+        raise RecordBroken("the invitation names another key", field="record.body.publicKey")
+    _introduce(step, step.subject, body, vouched=named is not None)
+
+
+def user_activated(step: Step) -> None:
+    """An identity is switched on, and the keys on record are vouched for."""
+    identity = _identity(step)
+    keys = [key for key in identity.keys if not key.is_deleted]
+    # The signature covers the records, and so exactly these keys.
+    step.expect({"fingerprints": sorted(key.fingerprint for key in keys)})
+    identity.states.append((step.number, True))
+    for key in keys:
+        if key.vouched_since is None:
+            key.vouched_since = step.number
+
+
+def user_switched_off(step: Step) -> None:
+    """An identity is deactivated or deleted."""
+    identity = _identity(step)
+    step.expect({})
+    if step.by.credential.user_id == step.subject:
+        raise EvidenceBroken("nobody can switch themselves off", field="evidence.credential")
+    if step.kind == records.USER_DEACTIVATED and step.payload != {}:
+        force = step.payload.get("force")
+        if not identity.is_machine or not isinstance(force, bool):
+            raise EvidenceBroken("the call signed takes no body but force", field="evidence.payload")
+        step.expect_payload({"force": force})
+    identity.states.append((step.number, False))
+    if step.kind == records.USER_DELETED:
+        identity.is_deleted = True
+        for key in identity.keys:
+            key.is_deleted = True
+            step.history.names.discard(key.credential.credential_id)
+
+
+def user_renamed(step: Step) -> None:
+    """A service account gets another name."""
+    _identity(step)
+    name, external_id = step.payload.get("name"), step.payload.get("externalId")
+    if name is None and external_id is None:
+        raise EvidenceBroken("the call signed changes nothing", field="evidence.payload")
+    step.expect({"name": name, "externalId": external_id})
+
+
+def service_account_created(step: Step) -> None:
+    """A machine identity is made, with one key and perhaps a permission."""
+    history, body = step.history, step.body
+    user_id = step.new_subject(ids.USER, history.identities)
+    permission_id, assignment_id = step.payload.get("permissionId"), step.made("assignmentId")
+    if history.identities[step.by.credential.user_id].is_machine:
+        raise EvidenceBroken("a service account cannot create service accounts", field="evidence.credential")
+    step.expect(
+        {
+            "name": step.signed("name"),
+            "credentialUuid": step.made("credentialUuid"),
+            "credentialId": step.made("credentialId"),
+            "publicKey": step.signed("publicKey"),
+            "permissionId": permission_id,
+            "assignmentId": assignment_id,
+        }
+    )
+    if (permission_id is None) != (assignment_id is None):
+        raise RecordBroken("a permission is given by an assignment", field="record.body.assignmentId")
+    history.identities[user_id] = Identity(is_machine=True)
+    _introduce(step, user_id, body, vouched=True)
+    if permission_id is not None:
+        step.require(["Permissions:Assign"])
+        _give(step, permission_id, user_id)
+
+
+# Credentials
+
+
+def credential_created(step: Step) -> None:
+    """Somebody adds a key of their own."""
+    info = step.payload.get("credentialInfo")
+    if not isinstance(info, dict) or not isinstance(info.get("clientData"), str):
+        raise EvidenceBroken("the payload holds no attestation", field="evidence.payload.credentialInfo")
+    field = "evidence.payload.credentialInfo.clientData"
+    client_data = read_json(from_base64url(info["clientData"], field=field, padded=True), field=field)
+    challenge = client_data.get("challenge") if isinstance(client_data, dict) else None
+    # The signed payload covers the attestation, whatever challenge it answered.
+    public_key = verify_attestation(info, challenge if isinstance(challenge, str) else "")
+    step.expect({"credentialUuid": step.subject, "credentialId": info["credId"], "publicKey": public_key})
+    _introduce(step, step.by.credential.user_id, step.body, vouched=True)
+
+
+def credential_switched(step: Step) -> None:
+    """Somebody activates, deactivates or deletes a key of their own."""
+    step.expect({"credentialUuid": step.subject})
+    step.expect_payload({} if step.kind == records.CREDENTIAL_DELETED else {"credentialUuid": step.subject})
+    named = step.history.credentials.get(step.subject)
+    if named is None or named.is_deleted or named.credential.user_id != step.by.credential.user_id:
+        raise RecordBroken("names no credential of the signer", field="record.subject")
+    named.key_states.append((step.number, step.kind == records.CREDENTIAL_ACTIVATED))
+    if step.kind == records.CREDENTIAL_DELETED:
+        named.is_deleted = True
+        step.history.names.discard(named.credential.credential_id)
+
+
+# Permissions
+
+
+def _permission(step: Step, permission_id: object) -> Permission:
+    permission = step.history.permissions.get(str(permission_id))
+    if permission is None or permission.is_archived:
+        raise RecordBroken("names no permission there is", field="record.subject")
+    return permission
+
+
+def _changeable(step: Step) -> Permission:
+    permission = _permission(step, step.subject)
+    if permission.is_immutable:
+        raise RecordBroken("names the permission that cannot be changed", field="record.subject")
+    return permission
+
+
+def _operations(step: Step) -> list[str]:
+    return sorted({ALIASES.get(name, name) for name in step.signed_texts("operations")})
+
+
+def permission_created(step: Step) -> None:
+    """A set of operations is named."""
+    permission_id, operations = step.new_subject(ids.PERMISSION, step.history.permissions), _operations(step)
+    step.expect({"name": step.signed("name"), "operations": operations})
+    step.require(operations)  # nobody can give what they do not hold
+    step.history.permissions[permission_id] = Permission(step.body["name"], [(step.number, frozenset(operations))])
+
+
+def permission_updated(step: Step) -> None:
+    """A permission is renamed or its operations are replaced."""
+    permission, name = _changeable(step), step.payload.get("name")
+    held = sorted(permission.operations[-1][1])
+    operations = held if step.payload.get("operations") is None else _operations(step)
+    step.expect({"name": permission.name if name is None else name, "operations": operations})
+    step.require(operations)
+    permission.name = step.body["name"]
+    permission.operations.append((step.number, frozenset(operations)))
+
+
+def permission_archived(step: Step) -> None:
+    """A permission is taken out of use."""
+    permission = _changeable(step)
+    step.expect({})
+    permission.is_archived = True
+    permission.operations.append((step.number, frozenset()))
+
+
+def permission_assigned(step: Step) -> None:
+    """A permission is given to an identity."""
+    identity_id = step.signed("identityId")
+    step.expect({"assignmentId": step.made("assignmentId"), "identityId": identity_id})
+    _give(step, step.subject, identity_id)
+
+
+def _give(step: Step, permission_id: str, identity_id: str) -> None:
+    permission, history = _permission(step, permission_id), step.history
+    step.require(sorted(permission.operations[-1][1]))
+    assignment_id = fresh(step.body["assignmentId"], ids.ASSIGNMENT, history.grants, "record.body.assignmentId")
+    identity = history.identities.get(identity_id)
+    if identity is None or identity.is_deleted:
+        raise RecordBroken("names nobody there is", field="record.body.identityId")
+    history.give(assignment_id, Grant(permission_id, identity_id, since=step.number))
+
+
+def permission_revoked(step: Step) -> None:
+    """A permission is taken from an identity."""
+    grant = step.history.grants.get(str(step.made("assignmentId")))
+    if grant is None or grant.until is not None or grant.permission_id != step.subject:
+        raise RecordBroken("names no assignment there is", field="record.body.assignmentId")
+    step.expect({"assignmentId": step.body["assignmentId"], "identityId": grant.identity_id})
+    grant.until = step.number

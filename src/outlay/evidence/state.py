@@ -1,0 +1,182 @@
+"""What a verified chain of records says: keys, people, permissions, policies, wallets, money settings.
+
+``history`` fills it record by record. Whatever a signature may be older than (who could sign, who was permitted, which
+policies were in force) is kept with the record number it begins at; the rest as the newest record leaves it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from outlay.evidence.assertion import Credential
+from outlay.evidence.bundle import EvidenceBroken, read_credential
+from outlay.evidence.canonical import digest
+from outlay.evidence.challenge import Preimage
+from outlay.evidence.keys import fingerprint
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Identity:
+    """A person or a service account."""
+
+    is_machine: bool
+    states: list[tuple[int, bool]] = field(default_factory=list)  #: (record number, active from then on)
+    is_deleted: bool = False
+    keys: list["KnownCredential"] = field(default_factory=list)
+    grants: list["Grant"] = field(default_factory=list)  #: also those that were revoked
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the identity is switched on after the newest record."""
+        return not self.is_deleted and (not self.states or self.states[-1][1])
+
+
+@dataclass(slots=True)
+class KnownCredential:
+    """A key the records introduced, and when it could sign."""
+
+    credential: Credential
+    record: str  #: hex hash of the record that introduced it
+    fingerprint: str  #: hex SHA-256 of the SPKI bytes
+    vouched_since: int | None  #: number of the record by which somebody vouched for it; None: nobody yet
+    user_states: list[tuple[int, bool]]  #: the list of its identity
+    key_states: list[tuple[int, bool]] = field(default_factory=list)  #: the same of the key itself
+    is_deleted: bool = False
+
+    def usable_at(self, seq: int) -> bool:
+        """Tell whether the key was active and vouched for right after record ``seq``."""
+        if self.vouched_since is None or self.vouched_since > seq:
+            return False
+        # Switching a person on again does not bring back a key that was withdrawn for itself.
+        return _at(self.user_states, seq, True) and _at(self.key_states, seq, True)
+
+
+@dataclass(slots=True)
+class Permission:
+    """A named set of operations."""
+
+    name: str
+    operations: list[tuple[int, frozenset[str]]]  #: (record number, operations from then on); none once archived
+    is_immutable: bool = False
+    is_archived: bool = False
+
+
+@dataclass(slots=True)
+class Grant:
+    """A permission given to an identity."""
+
+    permission_id: str
+    identity_id: str
+    since: int  #: record number
+    until: int | None = None  #: number of the record that revoked it
+
+
+@dataclass(slots=True)
+class KnownPolicy:
+    """The newest version of a policy."""
+
+    version: int
+    document: dict[str, Any]  #: as ``core.policy_document.stored_document`` writes it
+    is_active: bool = True
+
+
+@dataclass(slots=True)
+class KnownWallet:
+    """A hot wallet as its records describe it."""
+
+    network: str
+    chain_id: int
+    address: str  #: as recorded
+    public_key: str  #: hex
+    tags: set[str]
+
+
+def _at(steps: list[tuple[int, T]], seq: int, otherwise: T) -> T:
+    """Return the newest value of ``steps`` that began at record ``seq`` or before."""
+    return next((value for number, value in reversed(steps) if number <= seq), otherwise)
+
+
+@dataclass(slots=True)
+class History:
+    """The organization after the newest record, and who could do what after each earlier one."""
+
+    org: str
+    head: str = ""  #: hex hash of the newest record
+    numbers: dict[str, int] = field(default_factory=dict)  #: record hash -> number
+    identities: dict[str, Identity] = field(default_factory=dict)  #: by user id
+    credentials: dict[str, KnownCredential] = field(default_factory=dict)  #: by credential uuid
+    names: set[str] = field(default_factory=set)  #: credential ids of keys that are not deleted
+    invitations: dict[str, dict[str, Any]] = field(default_factory=dict)  #: hash -> invitation not taken up yet
+    permissions: dict[str, Permission] = field(default_factory=dict)  #: by id
+    grants: dict[str, Grant] = field(default_factory=dict)  #: by assignment id; revoked ones included
+    policies: dict[str, KnownPolicy] = field(default_factory=dict)  #: by id
+    policy_sets: list[tuple[int, str]] = field(default_factory=list)  #: (record number, digest from then on)
+    wallets: dict[str, KnownWallet] = field(default_factory=dict)  #: by id
+    addresses: set[str] = field(default_factory=set)  #: of all wallets, lower case
+    money_settings: dict[str, Any] = field(default_factory=dict)
+
+    def signer(self, document: Mapping[str, Any], preimage: Preimage) -> KnownCredential:
+        """Return the known credential that signed verified evidence.
+
+        Raises:
+            EvidenceBroken: another organization, a head that is not in the chain, a key that the chain did not know,
+                had withdrawn, or nobody had vouched for when the signer saw that head.
+        """
+        if preimage.org != self.org:
+            raise EvidenceBroken("signed for another organization", field="evidence.preimage.org")
+        seq = self.numbers.get(preimage.records_head)
+        if seq is None:
+            raise EvidenceBroken(
+                "signed over records that are not in this chain", field="evidence.preimage.recordsHead"
+            )
+        claimed, record = read_credential(document["credential"])
+        known = self.credentials.get(claimed.uuid)
+        if (
+            known is None
+            or known.fingerprint != fingerprint(claimed.public_key)
+            or (known.credential.kind, known.credential.credential_id, known.credential.user_id)
+            != (claimed.kind, claimed.credential_id, claimed.user_id)
+            or known.credential.relying_party_id != claimed.relying_party_id
+            or known.record != record
+        ):
+            raise EvidenceBroken("signed by a key that the records do not know", field="evidence.credential")
+        if not known.usable_at(seq):
+            raise EvidenceBroken(
+                "signed by a key that was withdrawn or that nobody vouched for", field="evidence.credential"
+            )
+        return known
+
+    def may(self, user_id: str, operation: str, seq: int) -> bool:
+        """Tell whether an identity held ``operation`` right after record ``seq``."""
+        return any(
+            grant.since <= seq
+            and (grant.until is None or grant.until > seq)
+            and operation in _at(self.permissions[grant.permission_id].operations, seq, frozenset())
+            for grant in self.identities[user_id].grants
+        )
+
+    def give(self, assignment_id: str | None, grant: Grant) -> None:
+        """Note a grant; the genesis record's has no id, because nobody can revoke it."""
+        self.identities[grant.identity_id].grants.append(grant)
+        if assignment_id is not None:
+            self.grants[assignment_id] = grant
+
+    def note_policies(self, seq: int) -> None:
+        """Compute the digest of the policies in force from record ``seq`` on."""
+        active = [{"id": id, "version": each.version} for id, each in sorted(self.policies.items()) if each.is_active]
+        self.policy_sets.append((seq, digest(active)))
+
+    def check_policy_set(self, named: str, seq: int) -> None:
+        """Refuse evidence that names policies which were never in force from record ``seq`` on.
+
+        Raises:
+            EvidenceBroken: they were not.
+        """
+        for number, known in reversed(self.policy_sets):
+            if known == named:
+                return
+            if number <= seq:
+                break
+        raise EvidenceBroken("names policies that were not in force then", field="evidence.policySet")
