@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from bench.machine import cpu_s
 from bench.organization import look, payouts, prepare, served
 from bench.rows import Row
 from bench.servers import DATABASE, PUBLIC_KEY, payout
@@ -32,9 +33,11 @@ class Side:
     """One of the two servers, and what it came to."""
 
     payer: Payer
+    pid: int
     bodies: Iterator[tuple[str, int, bytes]]
     handshakes: list[Tally] = field(default_factory=list)
     thirds: list[Tally] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)  #: processor time of the server for one whole handshake
     accepted: set[str] = field(default_factory=set)
     answers: int = 0
 
@@ -55,14 +58,14 @@ def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
     port, other = free_port(), free_port()
     text = configuration(port=port, rpc_url="http://127.0.0.1:9", token="0x" + "11" * 20)
     deployment, made = Deployment.initialize(folder / "product", text, port, preset="standard")
-    with served("product", deployment.directory, port) as url:
+    with served("product", deployment.directory, port) as (url, pid):
         payer, public = prepare(url, made)
         directory = folder / "reference"
         directory.mkdir()
         (directory / PUBLIC_KEY).write_text(public)
-        with served("reference", directory, other) as reference_url:
-            ours = Side(payer, payouts("p"))
-            theirs = Side(replace(payer, url=reference_url), payouts("r"))
+        with served("reference", directory, other) as (reference_url, reference_pid):
+            ours = Side(payer, pid, payouts("p"))
+            theirs = Side(replace(payer, url=reference_url), reference_pid, payouts("r"))
             for _ in range(rounds):
                 for side in (ours, theirs):
                     asyncio.run(_stretch(side, seconds))
@@ -104,7 +107,9 @@ async def _stretch(side: Side, seconds: float) -> None:
 
             yield job
 
+    before = cpu_s(side.pid)
     side.handshakes.append(await drive(payer.url, whole(), connections=CONNECTIONS, seconds=seconds))
+    side.cpu_ms.append((cpu_s(side.pid) - before) * 1e3 / max(1, side.handshakes[-1].done))
     prepared = await drive(payer.url, first_two(), connections=CONNECTIONS, seconds=seconds)
     side.thirds.append(await drive(payer.url, third(), connections=CONNECTIONS))
     side.thirds[-1].faults += prepared.faults
@@ -149,6 +154,8 @@ def _row(name: str, which: str, ours: Side, theirs: Side, faults: list[str]) -> 
         "payouts": sum(tally.done for tally in mine),
         "time of one": mine[len(mine) // 2].percentiles_ms(),
         "reference's time of one": others[len(others) // 2].percentiles_ms(),
+        "processor time of a whole handshake, ms": [round(each, 2) for each in ours.cpu_ms],
+        "reference's": [round(each, 2) for each in theirs.cpu_ms],
         "unequal": DIFFERENCES,
     }
     return Row(

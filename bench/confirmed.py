@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.admission import CONNECTIONS
+from bench.machine import cpu_s
 from bench.organization import LEAST, RECIPIENTS, look, payouts, prepare
 from bench.rows import Row
 from bench.wire import Connection, Payer, Tally, drive
@@ -43,6 +44,7 @@ class Series:
     count: int  #: payouts a round
     rates: list[float] = field(default_factory=list)
     accepted_rates: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)  #: processor time of the server for one payout
 
 
 @dataclass(slots=True)
@@ -141,7 +143,9 @@ def _product(stage: Stage, series: Series) -> None:
     balances = Counter({to: chain.balance(to) for to in RECIPIENTS})
     held = chain.balance(payer.address)
     first_block = _next_block(chain)
-    began = time.perf_counter()
+    server = stage.deployment.process
+    assert server is not None
+    began, before = time.perf_counter(), cpu_s(server.pid)
     try:
         tally, accepted, found = asyncio.run(_pay_and_wait(payer, [body for _, _, body in wanted]))
     except TimeoutError as error:
@@ -149,6 +153,7 @@ def _product(stage: Stage, series: Series) -> None:
         return
     series.rates.append(len(found) / (time.perf_counter() - began))
     series.accepted_rates.append(tally.rate)
+    series.cpu_ms.append((cpu_s(server.pid) - before) * 1e3 / series.count)
     stage.faults += tally.faults
     stage.faults += _check_payouts(accepted, found, series.count)
     stage.faults += _check_chain(chain, payer.address, first_block, wanted, {each["txHash"] for each in found})
@@ -325,6 +330,7 @@ def _row(name: str, in_flight_max: int, series: Series, blast: Series, stage: St
         "in flight at most": in_flight_max,
         "payouts a round": series.count,
         "admitted a second meanwhile": series.accepted_rates,
+        "processor time of one, ms": [round(each, 2) for each in series.cpu_ms],
         "block time s": BLOCK_S,
         "blast taken by the node a second": blast.accepted_rates,
         "duplicates": 0 if not stage.faults else "not shown: the run is invalid",

@@ -71,6 +71,12 @@ def fsync_us(folder: Path) -> float:
     return round(median(times) * 1e6, 1)
 
 
+def cpu_s(pid: int) -> float:
+    """Return the processor time a process has used, seconds: it does not depend on what else the machine does."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _processor() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -91,8 +91,8 @@ def look(path: Path, function: Callable[[Unit], T]) -> T:
 
 
 @contextlib.contextmanager
-def served(which: str, directory: Path, port: int) -> Iterator[str]:
-    """Run a server of ``bench.servers`` and give its URL.
+def served(which: str, directory: Path, port: int) -> Iterator[tuple[str, int]]:
+    """Run a server of ``bench.servers`` and give its URL and process id.
 
     Raises:
         Unavailable: it did not start.
@@ -108,7 +108,7 @@ def served(which: str, directory: Path, port: int) -> Iterator[str]:
         )
     try:
         _wait(process, port, path)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", process.pid
     finally:
         process.terminate()
         try:

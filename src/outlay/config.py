@@ -4,6 +4,8 @@ Each setting carries its own documentation; ``docs/reference/configuration.md`` 
 """
 
 import dataclasses
+import itertools
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -217,9 +219,9 @@ def load(path: Path) -> Config:
         InvalidInput: unreadable, unknown key, missing key, or a value of the wrong kind; ``field`` names it.
     """
     try:
-        text = path.read_text()
-    except OSError as error:
-        raise InvalidInput(f"cannot read the configuration: {error.strerror}", field=str(path)) from error
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read the configuration: {error}", field=str(path)) from error
     return parse(text)
 
 
@@ -255,8 +257,14 @@ def _check(config: Config) -> None:
         raise InvalidInput('must be "allow" or "block"', field="policies.default")
     if not 1 <= config.sending.in_flight_max <= 1000:
         raise InvalidInput("must be 1 to 1000", field="sending.in_flight_max")
-    if config.sending.ready_timeout_s < 1 or config.sending.poll_s <= 0 or config.sending.unseen_max_s < 1:
+    sending = config.sending
+    if sending.ready_timeout_s < 1 or not 0 < sending.poll_s < math.inf or sending.unseen_max_s < 1:
         raise InvalidInput("must be greater than 0", field="sending")
+    if not 0 <= config.server.port <= 65535:
+        raise InvalidInput("must be 0 to 65535", field="server.port")
+    schedule = config.webhooks.retry_schedule_s
+    if any(later <= earlier for earlier, later in itertools.pairwise((0, *schedule))):
+        raise InvalidInput("must ascend, each greater than 0", field="webhooks.retry_schedule_s")
     seen = set()
     for index, token in enumerate(config.assets):
         if token.network not in config.networks:
@@ -283,8 +291,8 @@ def _network(entry: Mapping[str, Any], name: str) -> Network:
     if "name" in values:
         raise InvalidInput("unknown setting", field=f"{path}.name")
     network: Network = _section(Network, {**values, "finality": finality, "native": native}, path)
-    if network.chain_id < 1 or not network.rpc_urls:
-        raise InvalidInput("needs a chain_id of at least 1 and one rpc_urls entry", field=path)
+    if not 1 <= network.chain_id < 2**53 or not network.rpc_urls:
+        raise InvalidInput("needs a chain_id from 1 to 2^53 - 1 and one rpc_urls entry", field=path)
     return network
 
 

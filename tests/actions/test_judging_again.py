@@ -199,6 +199,14 @@ def test_the_removed_persons_denial_has_ended_it_for_good(world: World, bot: Act
     assert world.bind(paid) == "rejected"
 
 
+def test_an_initiator_who_was_switched_off_meanwhile_pays_nobody(world: World, one: Actor) -> None:
+    wallet = world.wallet()
+    paid = world.pay(one, wallet, 20)["id"]
+    world.deactivate(one)
+    assert world.bind(paid) == "rejected"
+    assert "switched off" in world.row(paid).reason
+
+
 # --- velocity --------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +231,16 @@ def test_a_block_counts_everything_signed_in_the_window_also_what_was_admitted_l
     first, second = world.pay(bot, wallet, 60)["id"], world.pay(bot, wallet, 60)["id"]
     world.leave(second)
     world.policy(cap(100), BLOCK)
+    assert world.bind(first) == "rejected"
+
+
+def test_what_was_bound_before_a_retag_counts_when_another_is_judged(world: World, bot: Actor) -> None:
+    """It may be signed at any moment, whatever its place in the order of admission."""
+    tagged, untagged = world.wallet("payouts"), world.wallet()
+    world.policy(cap(100), BLOCK, tags=["payouts"])
+    first, second = world.pay(bot, tagged, 60)["id"], world.pay(bot, untagged, 60)["id"]
+    assert world.bind(second) == "assigned"
+    world.tag(untagged, "payouts")
     assert world.bind(first) == "rejected"
 
 

@@ -63,6 +63,8 @@ def test_it_is_looked_up_before_limits_policy_and_wallet_status(world: World, bo
     assert world.pay(bot, wallet, 5, external_id="order-1")["id"] == first["id"]
     with pytest.raises(Unavailable):
         world.pay(bot, wallet, 5, external_id="order-2")
+    world.config = parse("")  # not even the network is configured any more
+    assert world.pay(bot, wallet, 5, external_id="order-1")["id"] == first["id"]
 
 
 def test_a_blocked_payout_answers_the_same_again(world: World, bot: Actor) -> None:
@@ -333,7 +335,6 @@ def apply_settings(world: World, by: Actor, settings: Any) -> Any:
         ('USDC = "1"', 'USDC = "0.5"'),
         ("blocks = 1", "blocks = 2"),
         ("decimals = 6", "decimals = 8"),
-        ("chain_id = 31337", "chain_id = 1"),
         ('fee_cap = "100000000"', 'fee_cap = "100000001"'),
         ('default = "allow"', 'default = "block"'),
     ],
@@ -349,6 +350,17 @@ def test_settings_about_money_that_nobody_signed_admit_nothing(world: World, bot
     assert world.row(paid).state == "ready", "reads still answer"
     apply_settings(world, world.admin, world.config.money_settings())
     assert world.pay(bot, wallet, 5)["status"] in ("Executing", "Rejected")
+
+
+def test_a_name_that_now_stands_for_another_chain_pays_from_no_old_wallet(world: World, bot: Actor) -> None:
+    wallet = world.wallet()
+    first = world.pay(bot, wallet, 5, external_id="order-1")
+    world.config = parse(SETTINGS.replace("chain_id = 31337", "chain_id = 1"))
+    apply_settings(world, world.admin, world.config.money_settings())
+    assert world.pay(bot, wallet, 5, external_id="order-1")["id"] == first["id"]
+    with pytest.raises(PreconditionFailed, match="make another wallet"):
+        world.pay(bot, wallet, 5)
+    assert world.bind(first["id"]) == "failed"
 
 
 def test_settings_about_anything_else_need_no_signature(world: World, bot: Actor) -> None:

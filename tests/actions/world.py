@@ -448,7 +448,7 @@ class World:
         native: bool = False,
     ) -> dict[str, Any]:
         """Request a payout of USDC (``units`` adds base units), or of ``units`` native base units."""
-        name = external_id or f"order-{next(self._numbers)}"
+        name = external_id or f"payout-{next(self._numbers)}"
         amount = str(units if native else dollars * DOLLAR + units)
         payload = {"kind": "Native" if native else "Erc20", "to": to, "amount": amount, "externalId": name}
         if not native:

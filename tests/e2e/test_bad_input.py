@@ -112,6 +112,8 @@ AMOUNTS = [
     "∞",
     "NaN",
     "Infinity",
+    "1\u0665",
+    "5\uff15",
     "\u0665",  # five in Arabic,
     "\uff15",  # full width,
     "\u09eb",  # Bengali,
@@ -351,11 +353,12 @@ def test_a_body_beyond_64_kib_is_refused_whether_its_length_is_told_or_not(door:
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nauthorization: Bearer {bot.token}\r\n"
     # The length alone suffices: the body is never sent.
     told = door.send_raw(f"{head}content-length: {10**12}\r\n\r\n".encode(), method="POST")
+    told_less = door.send_raw(f"{head}content-length: {64 * 1024 + 1}\r\n\r\n".encode(), method="POST")
     chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
     untold = door.send_raw([f"{head}transfer-encoding: chunked\r\n\r\n".encode(), *[chunk] * 8], method="POST")
     at_the_limit = json.dumps(transfer()).encode().ljust(64 * 1024)
     beyond = door.call("POST", path, at_the_limit + b" ", token=bot.token)
-    for answer in (told, untold, beyond):
+    for answer in (told, told_less, untold, beyond):
         check_envelope(answer)
         assert (answer.status, answer.code, answer.field) == (413, "body_too_large", "body")
         assert answer.headers["connection"] == "close"
@@ -381,6 +384,7 @@ def test_endless_heads_are_cut_off(door: Door) -> None:
         [b"GET /v1/health HTTP/1.1\r\nhost: x\r\n", *[b"a: " + b"x" * 8000 + b"\r\n"] * 40],
         [b"GET /v1/health HTTP/1.1\r\nhost: x\r\na: ", *[b"x" * 8192] * 80],
         [b"GET /", *[b"x" * 8192] * 80],
+        [b"GET /v1/health HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 20_000 + b"\r\n"],
     ):
         answer = door.send_raw(pieces)
         check_envelope(answer)

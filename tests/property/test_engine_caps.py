@@ -286,7 +286,6 @@ def test_caps_hold_whatever_happens() -> None:
     run_state_machine_as_test(
         Engine, settings=settings(max_examples=tools.examples(30), stateful_step_count=30, deadline=None)
     )
-    print(TALLY)
     # A machine in which nothing is ever signed, held or blocked would prove nothing.
     for what in ("requested ready", "requested held", "requested rejected", "bound assigned", "signed"):
         assert TALLY[what] >= 5, TALLY

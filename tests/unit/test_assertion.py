@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa, x25519
-from dfns_sdk.auth import KeySigner, UserActionChallenge  # type: ignore[import-untyped]
+from dfns_sdk.auth import KeySigner, UserActionChallenge
 
 from outlay.core.errors import ActionSignatureInvalid, InvalidInput
 from outlay.evidence.assertion import (

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from eth_account import Account
+
 from tests import tools
 
 PAYEE = "0x" + "11" * 20

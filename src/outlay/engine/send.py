@@ -202,7 +202,7 @@ class Send:
 
     async def _candidate(self, wallet: Row, chain: Chain, fees: Fees, plain: set[str], row: Row) -> Candidate:
         try:
-            gas_limit = NATIVE_GAS if row.recipient in plain else await self._gas_limit(wallet, chain, row)
+            gas_limit = await self._gas_limit(wallet, chain, plain, row)
         except CallReverted as error:
             reason = f"it would not go through at present: {error.message}"
             return Candidate(transfer_id=row.id, offer=None, waiting_reason=reason)
@@ -219,9 +219,9 @@ class Send:
         too_dear = "the network asks more for gas than the fee cap allows" if offer is None else None
         return Candidate(transfer_id=row.id, offer=offer, waiting_reason=too_dear)
 
-    async def _gas_limit(self, wallet: Row, chain: Chain, row: Row) -> int:
+    async def _gas_limit(self, wallet: Row, chain: Chain, plain: set[str], row: Row) -> int:
         if row.asset == NATIVE:
-            if not await chain.code_at(row.recipient):
+            if row.recipient in plain or not await chain.code_at(row.recipient):
                 return NATIVE_GAS
             estimate = await chain.estimate_gas(wallet.address, row.recipient, row.amount, b"")
         else:
