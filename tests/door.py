@@ -62,6 +62,10 @@ decimals = 6
 ETH = "3000"
 USDC = "1"
 """
+RECIPIENT = "0x" + "1a" * 20
+PAYER = ("Wallets:Read", "Wallets:Transfers:Create", "Wallets:Transfers:Read", "Wallets:Transfers:Abort")
+"""What a service account that pays is permitted."""
+
 BOOKKEEPING = frozenset({"spent_nonce", "commit_marker"})
 """Tables that may change although nothing was done: used challenges, and the mark of the newest commit."""
 
@@ -161,6 +165,18 @@ class Answer:
         return self.body
 
 
+def check_refusal(answer: Answer) -> None:
+    """Check that an answer is a 4xx in the contract's shape, and repeats little of what was sent."""
+    assert 400 <= answer.status < 500, answer
+    assert answer.headers["content-type"].startswith("application/json")
+    assert len(answer.raw) < 4096
+    error = answer.body["error"]
+    assert set(error) == {"id", "status", "code", "message", "details"}
+    assert error["status"] == answer.status
+    assert error["id"].startswith("err-")
+    assert error["message"] == answer.body["message"] != ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Who:
     """Somebody who calls."""
@@ -196,6 +212,12 @@ class Door:
             response.begin()
             headers = {name.lower(): value for name, value in response.getheaders()}
             return Answer(status=response.status, headers=headers, raw=response.read())
+
+    def send_all(self, data: bytes, *, timeout_s: float = 20) -> bytes:
+        """Send exactly these bytes and return all that comes until the server hangs up."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout_s) as connection:
+            connection.sendall(data)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
 
     def send(self, method: str, target: str, body: bytes | None = None, headers: Headers = ()) -> Answer:
         """Make one call: ``target`` goes into the request line as it is; a body brings its length."""
@@ -248,6 +270,22 @@ class Door:
         """Sign a call and make it; ``bytes`` go as they are."""
         payload = body.decode() if isinstance(body, bytes) else body
         return self.call(method, path, body, token=who.token, action=self.sign(who, method, path, payload))
+
+    def refused(self, who: Who, method: str, path: str, body: Any) -> Answer:
+        """Make a call, signed if a challenge is to be had for it, and check that it is refused and leaves nothing."""
+        before = self.stored()
+        opened = self.open(who, method, path, body.decode("utf-8", "replace") if isinstance(body, bytes) else body)
+        action = "none"
+        if opened.status == 200:
+            found = opened.body
+            action = self.answer(who, found["challengeIdentifier"], found["challenge"]).ok()["userAction"]
+        else:
+            check_refusal(opened)
+            assert opened.field
+        answer = self.call(method, path, body, token=who.token, action=action)
+        check_refusal(answer)
+        assert self.stored() == before
+        return answer
 
     # Everybody in it
 
@@ -432,3 +470,9 @@ def open_door(folder: Path, *, extra: str = "") -> Iterator[Door]:
 def fresh_id() -> str:
     """Return an ``externalId`` nobody used."""
     return secrets.token_hex(8)
+
+
+def transfer(**changes: Any) -> dict[str, Any]:
+    """Return the body of a good transfer with some members changed; None leaves one out."""
+    body = {"kind": "Native", "to": RECIPIENT, "amount": "1000", "externalId": fresh_id(), **changes}
+    return {name: value for name, value in body.items() if value is not None}

@@ -98,12 +98,39 @@ def test_putting_a_tag_on_brings_its_policies(world: World, bot: Actor) -> None:
     assert world.bind(paid) == "rejected"
 
 
-def test_a_policy_deleted_after_it_held_still_asks(world: World, bot: Actor, one: Actor, two: Actor) -> None:
+def test_a_policy_deleted_while_it_holds_still_asks(world: World, bot: Actor, one: Actor, two: Actor) -> None:
     wallet = world.wallet()
     policy = world.policy(over(10), ask(group(one, two, quorum=2)))
     paid = world.pay(bot, wallet, 20)["id"]
     world.decide(one, paid)
     world.archive_policy(policy)
+    assert world.state(paid) == "held"
+    world.decide(two, paid)
+    assert world.bind(paid) == "assigned"
+
+
+def test_a_policy_deleted_after_approval_still_needs_people_who_count(
+    world: World, bot: Actor, one: Actor, two: Actor
+) -> None:
+    wallet = world.wallet()
+    policy = world.policy(over(10), ask(group(one, two)))
+    paid = approved(world, bot, wallet, 20, one)
+    world.archive_policy(policy)
+    world.deactivate(one)
+    assert world.bind(paid) == "held"
+    world.decide(two, paid)
+    assert world.bind(paid) == "assigned"
+
+
+@pytest.mark.parametrize("action", [BLOCK, REPORT])
+def test_a_policy_edited_to_ask_nobody_after_approval_still_needs_people_who_count(
+    world: World, bot: Actor, one: Actor, two: Actor, action: dict[str, object]
+) -> None:
+    wallet = world.wallet()
+    policy = world.policy(over(10), ask(group(one, two)))
+    paid = approved(world, bot, wallet, 20, one)
+    world.replace_policy(policy, over(1000), dict(action))
+    world.deactivate(one)
     assert world.bind(paid) == "held"
     world.decide(two, paid)
     assert world.bind(paid) == "assigned"

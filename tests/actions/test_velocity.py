@@ -137,7 +137,7 @@ def test_a_correction_leaves_every_window_together_with_its_signature(world: Wor
     world.clock.step(minutes=50)
     world.settle(reverted, "nothing")
     world.leave(world.pay(bot, wallet, 100)["id"])
-    world.clock.step(minutes=10)
+    world.clock.step(minutes=10, micros=1)  # one microsecond, for it was signed that much after it was judged
     assert probe(world, bot, wallet, policy) == ("100", 1)
     assert world.pay(bot, wallet, 1)["status"] == "Rejected"
 

@@ -21,10 +21,10 @@ import dfns_sdk.generated.webhooks.types as webhook_types
 import pytest
 import standardwebhooks
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from dfns_sdk import DfnsError
 
+from outlay.client import call
 from tests.dfns_types import assert_conforms, assert_id
 from tests.world import ETH, NETWORK, PAYER, USDC, Arrival, Receiver, World, new_key
 
@@ -424,13 +424,13 @@ def verifies(world: World, arrival: Arrival, secret: str) -> bool:
     by_hmac = [
         "sha256=" + hmac.new(secret.encode(), text, hashlib.sha256).hexdigest() for text in (arrival.body, rewritten)
     ]
-    key = load_pem_private_key((world.deployment.directory / "secrets" / "webhook-key.pem").read_bytes(), None)
-    assert isinstance(key, ed25519.Ed25519PrivateKey)
+    published = str(call(world.url, "GET", "/v1/webhook-key")["publicKey"]).removeprefix("whpk_")
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(published))
     by_key = dict(each.split(",") for each in headers["webhook-signature"].split(" "))["v1a"]
     content = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + arrival.body
     try:
         standardwebhooks.Webhook(secret).verify(arrival.body.decode(), headers)
-        key.public_key().verify(base64.b64decode(by_key), content)
+        key.verify(base64.b64decode(by_key), content)
     except (standardwebhooks.WebhookVerificationError, InvalidSignature):
         return False
     return by_hmac == [given, given]

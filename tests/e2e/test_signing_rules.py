@@ -16,9 +16,7 @@ from outlay.evidence.attestation import new_key_pair
 from outlay.evidence.challenge import Preimage, action_challenge
 from outlay.evidence.sign import sign_challenge
 from outlay.web.gate import ACTION_TOKEN, CHALLENGE
-from tests.door import Answer, Door, Who, fresh_id, open_door
-
-PAYER = ("Wallets:Read", "Wallets:Transfers:Create", "Wallets:Transfers:Read", "Wallets:Transfers:Abort")
+from tests.door import PAYER, Answer, Door, Who, fresh_id, open_door, transfer
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +38,6 @@ def other(door: Door) -> Who:
 @pytest.fixture(scope="module")
 def path(door: Door) -> str:
     return f"/wallets/{door.wallet()['id']}/transfers"
-
-
-def transfer(**changes: Any) -> dict[str, Any]:
-    return {"kind": "Native", "to": "0x" + "1a" * 20, "amount": "1000", "externalId": fresh_id(), **changes}
 
 
 def post(door: Door, who: Who, path: str, body: Any, action: str) -> Answer:

@@ -210,8 +210,14 @@ class Engine(RuleBasedStateMachine):
         (self.world.untag if name in self.tagged else self.world.tag)(name, TAG)
         self.tagged ^= {name}
 
-    @rule(number=picks, factor=st.sampled_from([50, 80, 100, 120]), scope=st.sampled_from(["same", "policy", "wallet"]))
-    def edit_policies(self, number: int, factor: int, scope: str) -> None:
+    @rule(
+        number=picks,
+        factor=st.sampled_from([40, 60, 100, 150]),
+        scope=st.sampled_from(["same", "same", "policy", "wallet"]),
+        go=st.booleans(),
+    )
+    def edit_policies(self, number: int, factor: int, scope: str, go: bool) -> None:
+        """Raise or lower a cap, and perhaps let everything go at once under the new one."""
         name = sorted(self.caps)[number % len(self.caps)]
         old = self.caps[name]
         limit = max(1, old.limit * factor // 100)
@@ -220,6 +226,8 @@ class Engine(RuleBasedStateMachine):
         self.world.replace_policy(name, new.rule(), BLOCK, **new.filters())
         self.caps[name] = new
         self.world.replace_policy(self.asking, over(factor // 4), ask(group(self.voter)))
+        if go:
+            self.let_all_go(number)
 
     @rule(minutes=st.one_of(st.integers(1, 70), st.sampled_from([-120, -30, -1, 30, 60, 1440])))
     def let_time_pass(self, minutes: int) -> None:

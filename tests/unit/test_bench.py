@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from bench.confirmed import _check_chain
 from bench.rows import Row, render
 from bench.wire import Connection, drive
 
@@ -79,3 +80,27 @@ async def test_the_client_counts_answers_and_keeps_refusals() -> None:
     assert seen == [{"n": 123}, {"n": 123}]
     assert tally.done == 2 and len(tally.faults) == 1 and "409" in tally.faults[0]
     assert tally.rate > 0
+
+
+@pytest.mark.parametrize(
+    ("mined", "faults"),
+    [
+        ([("0xb1", 7, "0x1"), ("0xb2", 8, "0x2")], 0),
+        ([("0xb1", 7, "0x1"), ("0xb2", 8, "0x2"), ("0xb2", 8, "0x3")], 2),
+        ([("0xb1", 7, "0x1")], 1),
+        ([("0xb1", 7, "0x1"), ("0xb1", 8, "0x2")], 1),
+        ([("0xb1", 7, "0x1"), ("0xb2", 8, "0x9")], 1),
+    ],
+    ids=["exact", "paid twice", "one missing", "another recipient", "another transaction"],
+)
+def test_the_chain_must_hold_each_payout_once_and_nothing_else(mined: list[tuple[str, int, str]], faults: int) -> None:
+    class Chain:
+        def rpc(self, method: str, *params: object) -> object:
+            if method == "eth_blockNumber":
+                return "0x5"
+            sent = [{"from": "0xA1", "to": to, "value": hex(value), "hash": hash} for to, value, hash in mined]
+            other = {"from": "0xff", "to": "0xb1", "value": "0x7", "hash": "0xff"}
+            return {"transactions": [*sent, other] if params == ("0x5", True) else []}
+
+    wanted = [("0xb1", 7, b""), ("0xb2", 8, b"")]
+    assert len(_check_chain(Chain(), "0xa1", 4, wanted, {"0x1", "0x2"})) == faults  # type: ignore[arg-type]

@@ -399,6 +399,16 @@ def test_person_whose_key_nobody_vouched_for_cannot_sign(org: Organization) -> N
         org.records.pop()
 
 
+def test_evidence_names_policies_that_were_in_force(org: Organization) -> None:
+    """Of its head or of a later one, because a call may be used after another change."""
+    evidence = org.pay(org.admin)
+    org.service_account("bot")
+    assert org.check(evidence)
+    for named in ("", "0" * 64):
+        with pytest.raises(EvidenceBroken, match="not in force"):
+            org.check({**evidence, "policySet": named})
+
+
 def test_evidence_of_strangers_is_refused(org: Organization) -> None:
     """Unknown key, known name with another key, another organization, unknown head, wrong record."""
     bot, twin, stranger = org.service_account("bot"), org.person("bot"), org.person("stranger")

@@ -213,6 +213,30 @@ def test_evidence_names_the_policies_of_its_moment(forger: Forger) -> None:
         forger.verify()
 
 
+def test_what_somebody_was_permitted_is_known_for_each_head(forger: Forger) -> None:
+    """For evidence that was signed over an earlier one."""
+    signer = forger.person(["Wallets:Read"])
+    last = len(forger.records) - 1
+    found = forger.verify()
+    assert found.may(signer.user_id, "Wallets:Read", last)
+    assert not found.may(signer.user_id, "Wallets:Read", last - 1)
+    assert not found.may(signer.user_id, "Wallets:Create", last)
+
+
+@pytest.mark.parametrize("kind", ["policy.archived", "permission.archived", "permission.revoked", "user.deleted"])
+def test_a_call_that_takes_no_body_has_none(kind: str) -> None:
+    """Whoever signed something more, or said no, meant something else."""
+    number = STORY.of(kind)
+    record = STORY.records[number]
+    signed, forger = record["evidence"]["preimage"], Forger(STORY, number)
+    for payload in ({"x": 1}, {"isArchived": False}):
+        named = (kind, record["subject"], record["body"])
+        forger.say(ADMIN, signed["method"], signed["path"], payload, *named)
+        with pytest.raises(EvidenceBroken, match="does not bring this about"):
+            forger.verify()
+        forger.undo()
+
+
 # Giving
 
 
@@ -272,6 +296,17 @@ def test_a_machine_is_given_a_permission_by_who_may_assign(forger: Forger) -> No
     machine(forger, without, narrow)
     with pytest.raises(EvidenceBroken, match="not permitted Permissions:Assign"):
         forger.verify()
+
+
+def test_an_assignment_without_a_permission_is_refused(forger: Forger) -> None:
+    """And the other way round."""
+    for permission, assignment in ((None, forger.new_id(ids.ASSIGNMENT)), (forger.permission(["Wallets:Read"]), None)):
+        machine(forger, ADMIN, permission)
+        forger.verify()
+        forger.records[-1]["body"]["assignmentId"] = assignment
+        with pytest.raises(RecordBroken):
+            forger.verify()
+        forger.undo()
 
 
 def test_a_machine_makes_no_machines(forger: Forger) -> None:
@@ -354,6 +389,11 @@ def test_an_invitation_is_taken_up_while_it_is_open(forger: Forger) -> None:
     forger.undo()
     forger.register(signer, email, invitation, issued=expires)
     with pytest.raises(EvidenceBroken, match="open invitation"):
+        forger.verify()
+    forger.undo()
+    forger.switch(signer, "deactivate")
+    forger.register(signer, email, invitation)
+    with pytest.raises(EvidenceBroken, match="somebody else"):
         forger.verify()
     forger.undo()
     forger.switch(signer, "delete")

@@ -21,6 +21,14 @@ _IN_STATE = (
     .limit(sa.bindparam("most"))
 )
 _OF_WALLET_IN_STATE = _IN_STATE.where(transfer.c.wallet_id == sa.bindparam("wallet_id"))
+_WITH_READY = (
+    sa.select(
+        transfer.c.wallet_id,
+        sa.func.max(sa.case((transfer.c.waiting_reason.is_(None), 1), else_=0)).label("fresh"),
+    )
+    .where(transfer.c.state == State.READY)
+    .group_by(transfer.c.wallet_id)
+)
 _CHANGE = sa.update(transfer).where(transfer.c.id == sa.bindparam("of_id"))
 _ADVANCE = _CHANGE.where(
     transfer.c.version == sa.bindparam("read_version"), transfer.c.state == sa.bindparam("read_state")
@@ -93,9 +101,7 @@ def ready_of(unit: Unit, wallet_id: str, *, limit: int) -> list[sa.Row[Any]]:
 
 def wallets_with_ready(unit: Unit) -> dict[str, bool]:
     """Return the ids of wallets that have a transfer to send, and whether one of them has no reason to wait yet."""
-    fresh = sa.func.max(sa.case((transfer.c.waiting_reason.is_(None), 1), else_=0)).label("fresh")
-    query = sa.select(transfer.c.wallet_id, fresh).where(transfer.c.state == State.READY)
-    return {row.wallet_id: bool(row.fresh) for row in unit.execute(query.group_by(transfer.c.wallet_id))}
+    return {row.wallet_id: bool(row.fresh) for row in unit.execute(_WITH_READY)}
 
 
 def advance(
