@@ -25,7 +25,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=("admission", "confirmed"), help="measure only this")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the result is written")
     given = parser.parse_args()
-    usual = (2, 1.0, 100) if given.quick else (3, 3.0, 600)
+    usual = (1, 1.0, 100) if given.quick else (3, 3.0, 600)
     given.rounds, given.seconds, given.payouts = (
         chosen or default for chosen, default in zip((given.rounds, given.seconds, given.payouts), usual, strict=True)
     )

@@ -212,9 +212,9 @@ class Engine(RuleBasedStateMachine):
 
     @rule(
         number=picks,
-        factor=st.sampled_from([40, 60, 100, 150]),
+        factor=st.sampled_from([60, 60, 100, 150]),
         scope=st.sampled_from(["same", "same", "policy", "wallet"]),
-        go=st.booleans(),
+        go=st.sampled_from([True, True, False]),
     )
     def edit_policies(self, number: int, factor: int, scope: str, go: bool) -> None:
         """Raise or lower a cap, and perhaps let everything go at once under the new one."""
