@@ -18,7 +18,7 @@ RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure beside references on this machine.")
-    parser.add_argument("--quick", action="store_true", help="under a minute; its figures say little")
+    parser.add_argument("--quick", action="store_true", help="one short round; its figures say little")
     parser.add_argument("--rounds", type=int, help="rounds of every case (3)")
     parser.add_argument("--seconds", type=float, help="length of one admission stretch (3)")
     parser.add_argument("--payouts", type=int, help="payouts a round, end to end (600)")

