@@ -32,7 +32,7 @@ DEV_ADDRESS = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
 """Address of ``DEV_KEY`` in lower case; anvil funds it with 10,000 coins and signs for it."""
 
 _DEPLOY_GAS = 5_000_000
-_START_TIMEOUT_S = 20.0
+_START_TIMEOUT_S = 60.0
 _PROCESSORS = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a local node is never behind a proxy
 

@@ -165,7 +165,11 @@ class Receiver:
         def found() -> Any:
             return next((event for event in self.events(kind) if matches(event["data"])), None)
 
-        return until(found, f"the event {kind}; came: {[e['kind'] for e in self.events()]}", timeout_s=timeout_s)
+        try:
+            return until(found, "", timeout_s=timeout_s)
+        except AssertionError:
+            came = [event["kind"] for event in self.events()]
+            raise AssertionError(f"no event {kind} within {timeout_s:.0f} s; came: {came}") from None
 
     def close(self) -> None:
         """Stop listening; doing it twice is harmless."""

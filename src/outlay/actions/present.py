@@ -105,10 +105,7 @@ def approval(unit: Unit, row: Row, config: Config) -> dict[str, Any]:
         dateCreated=iso(row.created_at),
         dateUpdated=iso(row.updated_at),
         dateResolved=_when(row.resolved_at),
-        policyEvaluations=[
-            _present(policyId=e.policy_id, triggered=e.triggered, reason=e.reason)
-            for e in transfers.evaluations(unit, row.transfer_id, moment="admission")
-        ],
+        policyEvaluations=_evaluations(unit, row.transfer_id),
         decisions=[
             {"userId": d.user_id, "value": d.value, "reason": d.reason, "date": iso(d.at)}
             for d in approvals.decisions(unit, row.id)
@@ -116,6 +113,16 @@ def approval(unit: Unit, row: Row, config: Config) -> dict[str, Any]:
         ],
         approvalGroups=row.groups,
     )
+
+
+def _evaluations(unit: Unit, transfer_id: str) -> list[dict[str, Any]]:
+    """Return each policy's answer once: the first that triggered, at the request or later, else that of the request."""
+    answers: dict[str, Row] = {}
+    for each in transfers.evaluations(unit, transfer_id):
+        known = answers.get(each.policy_id)
+        if known is None or (each.triggered and not known.triggered):
+            answers[each.policy_id] = each
+    return [_present(policyId=e.policy_id, triggered=e.triggered, reason=e.reason) for e in answers.values()]
 
 
 def policy_triggered(evaluation: dict[str, Any], policy_row: Row, paid: Row, config: Config) -> dict[str, Any]:

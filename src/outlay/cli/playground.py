@@ -27,7 +27,7 @@ FUNDER = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
 """The local chain's first account, funded and unlocked; its key is public knowledge."""
 
 ETH, USDC = 10**18, 10**6
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
 _PROCESSORS = {"x86_64": "amd64", "aarch64": "arm64"}
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

@@ -1,6 +1,6 @@
 """The tables. Amounts are unsigned 256-bit integers, instants are integers of microseconds UTC.
 
-JSON columns hold text that Python wrote; nothing is queried inside them.
+JSON columns hold text that Python wrote.
 """
 
 import json
