@@ -122,6 +122,7 @@ async def test_every_refusal_of_a_real_node_is_understood(node: tools.Anvil, cha
     payer = Payer(node)
     raw = payer.sign()
     assert await send_one(chain, raw) is SendKind.ACCEPTED
+    await mined(chain, [tx_hash(raw)])
     assert await send_one(chain, raw) is SendKind.NONCE_TOO_LOW  # mined: the node no longer knows it as its own
     assert await send_one(chain, payer.sign(value=6)) is SendKind.NONCE_TOO_LOW
     assert await send_one(chain, payer.sign(nonce=1, value=2 * 10**18)) is SendKind.INSUFFICIENT_FUNDS

@@ -62,19 +62,24 @@ class Scene:
         return made
 
     def fund(self, net: Net, wallet: Any, *, coins: int = 0, tokens: Mapping[str, int] | None = None) -> None:
-        """Pay into a wallet and wait until the ledger has it all."""
-        wanted = {net.tokens[name]: amount for name, amount in (tokens or {}).items()}
-        for contract, amount in wanted.items():
-            tools.mint(net.url, contract, wallet["address"], amount)
+        """Pay into a wallet for which no payout waits, and wait until the ledger has it all."""
+        added = {net.tokens[name]: amount for name, amount in (tokens or {}).items()}
         if coins:
-            tools.send(net.url, to=wallet["address"], value=coins)
-            wanted["native"] = coins
-        before = {asset: self.held(wallet, asset)["spendable"] for asset in wanted}
-        net.mine(net.blocks - 1)
+            added["native"] = coins
+        wanted = {asset: self.held(wallet, asset)["spendable"] + amount for asset, amount in added.items()}
+        self.pay_in(net, wallet, coins=coins, tokens=tokens)
         until(
-            lambda: all(self.held(wallet, a)["spendable"] >= before[a] + wanted[a] for a in wanted),
+            lambda: all(self.held(wallet, asset)["spendable"] >= wanted[asset] for asset in wanted),
             f"{wanted} in {wallet['id']}",
         )
+
+    def pay_in(self, net: Net, wallet: Any, *, coins: int = 0, tokens: Mapping[str, int] | None = None) -> None:
+        """Pay into a wallet; final when this returns, but the server may not have looked yet."""
+        for name, amount in (tokens or {}).items():
+            tools.mint(net.url, net.tokens[name], wallet["address"], amount)
+        if coins:
+            tools.send(net.url, to=wallet["address"], value=coins)
+        net.mine(net.blocks - 1)
 
     def pay(
         self, wallet: Any, amount: int, *, to: str | None = None, contract: str | None = None, client: Any = None
@@ -349,7 +354,7 @@ def test_a_payout_without_funds_waits_and_flows_when_they_come(
     small = scene.confirmed(scene.pay(scene.wallet(scene.quick), 1))  # other wallets do not wait for this one
     assert scene.history(waiting) == ["allowed"]
 
-    scene.fund(scene.quick, wallet, **({"tokens": {token: amount}} if token else {"coins": 2 * ETH}))
+    scene.pay_in(scene.quick, wallet, **({"tokens": {token: amount}} if token else {"coins": 2 * ETH}))
     done = scene.confirmed(waiting)
     assert "waitingReason" not in done
     event = receiver.wait_for(
