@@ -101,48 +101,17 @@ def found(
         money_settings=money_digest(config),
         now=now,
     )
-    users.add(
+    _store_admin(
         unit,
-        id=user_id,
-        username=admin,
-        name=admin,
-        is_service_account=False,
-        is_active=True,
-        is_registered=True,
-        may_vote=True,
-        created_at=now,
-    )
-    users.add_credential(
-        unit,
-        id=credential_uuid,
-        credential_id=credential_id,
         user_id=user_id,
-        kind="Key",
-        name="root key",
+        username=admin,
+        credential_uuid=credential_uuid,
+        credential_id=credential_id,
         public_key=admin_public_key,
-        is_active=True,
-        record=root,
-        created_at=now,
+        root=root,
+        now=now,
     )
-    permissions.add(
-        unit,
-        id=permission_id,
-        name=FULL_ADMIN,
-        operations=sorted(OPERATIONS),
-        is_immutable=True,
-        is_archived=False,
-        created_at=now,
-        updated_at=now,
-    )
-    permissions.assign(
-        unit,
-        id=ids.new_id(ids.ASSIGNMENT, entropy),
-        permission_id=permission_id,
-        identity_id=user_id,
-        is_immutable=True,
-        created_at=now,
-        updated_at=now,
-    )
+    _store_full_access(unit, entropy, permission_id=permission_id, user_id=user_id, now=now)
     for policy_id, document in policies:
         insert_policy(unit, policy_id, document, now=now, allow_empty=True)
     claims = issue_token(
@@ -163,6 +132,66 @@ def found(
         credential_id=credential_id,
         claims=claims,
         root=root,
+    )
+
+
+def _store_admin(
+    unit: Unit,
+    *,
+    user_id: str,
+    username: str,
+    credential_uuid: str,
+    credential_id: str,
+    public_key: str,
+    root: str,
+    now: Instant,
+) -> None:
+    """Store the first admin and the root key."""
+    users.add(
+        unit,
+        id=user_id,
+        username=username,
+        name=username,
+        is_service_account=False,
+        is_active=True,
+        is_registered=True,
+        may_vote=True,
+        created_at=now,
+    )
+    users.add_credential(
+        unit,
+        id=credential_uuid,
+        credential_id=credential_id,
+        user_id=user_id,
+        kind="Key",
+        name="root key",
+        public_key=public_key,
+        is_active=True,
+        record=root,
+        created_at=now,
+    )
+
+
+def _store_full_access(unit: Unit, entropy: Entropy, *, permission_id: str, user_id: str, now: Instant) -> None:
+    """Store the permission that holds every operation, and give it to the first admin for good."""
+    permissions.add(
+        unit,
+        id=permission_id,
+        name=FULL_ADMIN,
+        operations=sorted(OPERATIONS),
+        is_immutable=True,
+        is_archived=False,
+        created_at=now,
+        updated_at=now,
+    )
+    permissions.assign(
+        unit,
+        id=ids.new_id(ids.ASSIGNMENT, entropy),
+        permission_id=permission_id,
+        identity_id=user_id,
+        is_immutable=True,
+        created_at=now,
+        updated_at=now,
     )
 
 

@@ -143,22 +143,8 @@ def create_service_account(
     external_id: str | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Create a machine identity; return its document without the token's text, and the token's claims."""
-    if act.caller.is_service_account:
-        raise NotPermitted("a service account cannot create service accounts")
-    if permission_id is not None:
-        act.caller.require("Permissions:Assign")
-        held = permissions.find(act.unit, permission_id)
-        if held is None or held.is_archived:
-            raise InvalidInput("names no permission", field="permissionId")
-        act.caller.require_to_give(held.operations)
-    load_public_key(public_key, field="publicKey")
-    if not name.strip() or len(name) > 200 or not name.isprintable():
-        raise InvalidInput("must be 1 to 200 printable characters", field="name")
-    if users.find_by_name(act.unit, name) is not None:
-        raise Conflict("an identity with this name exists already", field="name")
     days = SERVICE_ACCOUNT_DAYS if days_valid is None else days_valid
-    if not 1 <= days <= SERVICE_ACCOUNT_DAYS:
-        raise InvalidInput(f"must be 1 to {SERVICE_ACCOUNT_DAYS}", field="daysValid")
+    _check_service_account(act, name=name, public_key=public_key, permission_id=permission_id, days=days)
     user_id, uuid, credential_id = (
         act.new_id(ids.USER),
         act.new_id(ids.CREDENTIAL),
@@ -213,6 +199,25 @@ def create_service_account(
     )
     act.result_id = user_id
     return _answer(act, user_id, True), claims
+
+
+def _check_service_account(act: Act, *, name: str, public_key: str, permission_id: str | None, days: int) -> None:
+    """Refuse what a service account may not be, and who may not make one."""
+    if act.caller.is_service_account:
+        raise NotPermitted("a service account cannot create service accounts")
+    if permission_id is not None:
+        act.caller.require("Permissions:Assign")
+        held = permissions.find(act.unit, permission_id)
+        if held is None or held.is_archived:
+            raise InvalidInput("names no permission", field="permissionId")
+        act.caller.require_to_give(held.operations)
+    load_public_key(public_key, field="publicKey")
+    if not name.strip() or len(name) > 200 or not name.isprintable():
+        raise InvalidInput("must be 1 to 200 printable characters", field="name")
+    if users.find_by_name(act.unit, name) is not None:
+        raise Conflict("an identity with this name exists already", field="name")
+    if not 1 <= days <= SERVICE_ACCOUNT_DAYS:
+        raise InvalidInput(f"must be 1 to {SERVICE_ACCOUNT_DAYS}", field="daysValid")
 
 
 def rename_service_account(act: Act, user_id: str, *, name: str | None, external_id: str | None) -> dict[str, Any]:
