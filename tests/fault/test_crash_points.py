@@ -118,7 +118,7 @@ def kill_at_random(original: Original, seed: str, rounds: int, folder: Path) -> 
             posts.append(stand.post(make_payouts(f"round-{number}", PAYOUTS, original.token)))
             wait([posts[-1]], timeout=chance.uniform(0.0, 0.4))
             stand.world.kill()
-            stand.world.start(wait=chance.random() < 0.7)
+            stand.world.start(wait=chance.random() < 0.7 or number == rounds - 1)
         for post in posts:
             post.result()
         stand.come_to_rest()

@@ -11,6 +11,8 @@ import { readFileSync } from 'node:fs'
 class Refused extends Error {}
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y
+// String.isWellFormed needs Node 20; Debian 12 has 18.
+const HALF_A_PAIR = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/
 const STRING = /"(?:[^"\\\u0000-\u001f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"/y
 const SPACE = /[ \t\n\r]*/y
 
@@ -32,7 +34,7 @@ function strictRead(text, maxDepth) {
     const literal = match(STRING)
     if (literal === null) throw new Refused(`no string at ${at}`)
     const value = JSON.parse(literal)
-    if (!value.isWellFormed()) throw new Refused('half a surrogate pair')
+    if (HALF_A_PAIR.test(value)) throw new Refused('half a surrogate pair')
     return value
   }
   const list = (close, item) => {
