@@ -67,6 +67,17 @@ def test_a_broken_answer_is_an_unknown_outcome(broken: BrokenServer) -> None:
         post(broken)
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/elsewhere\r\nContent-Length: 0\r\n\r\n"],
+    indirect=True,
+)
+def test_a_redirect_is_not_followed_with_the_token(broken: BrokenServer) -> None:
+    with pytest.raises(ApiError) as refused:
+        post(broken)
+    assert refused.value.status == 302
+
+
 def test_a_refused_connection_is_an_unknown_outcome() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]

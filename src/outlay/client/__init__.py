@@ -15,6 +15,16 @@ from outlay.evidence.sign import sign_challenge
 TIMEOUT_S = 30.0
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would take the bearer token to wherever it points, and turn a write into a read."""
+
+    def redirect_request(self, *_arguments: Any, **_named: Any) -> None:
+        """Follow nothing: the answer is an error like any other."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
 class ApiError(OutlayError):
     """The server refused; ``status``, ``code`` and ``details`` are its own."""
 
@@ -45,7 +55,7 @@ def call(
     request = urllib.request.Request(url.rstrip("/") + path, data, headers, method=method)  # noqa: S310  checked
     try:
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
+            with _OPENER.open(request, timeout=TIMEOUT_S) as response:
                 answer: dict[str, Any] = json.load(response)
                 return answer
         except urllib.error.HTTPError as error:
