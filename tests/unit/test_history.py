@@ -127,7 +127,7 @@ def test_what_the_chain_says_is_replayed() -> None:
     """The history is what a signer would go by."""
     found = verify_history(STORY.records, STORY.root)
     (wallet,) = found.wallets.values()
-    assert (wallet.chain_id, wallet.tags) == (31337, {"payouts", "asia"})
+    assert (wallet.chain_id, wallet.tags) == (31337, frozenset({"payouts", "asia"}))
     versions = [(each.version, each.is_active) for each in found.policies.values()]
     assert sorted(versions) == [(1, True)] * 4 + [(2, False)]
     assert [each.is_deleted for each in found.identities.values()].count(True) == 2

@@ -13,7 +13,10 @@ from outlay.core.money import format_value
 from outlay.core.seams import Instant
 from outlay.core.velocity import Scope, Window
 
-ACTIVITY_KIND = "Wallets:Sign"
+ACTIVITY_KIND = WALLETS_SIGN = "Wallets:Sign"
+POLICIES_MODIFY, PERMISSIONS_MODIFY, PERMISSIONS_ASSIGN = "Policies:Modify", "Permissions:Modify", "Permissions:Assign"
+GOVERNING = (POLICIES_MODIFY, PERMISSIONS_MODIFY, PERMISSIONS_ASSIGN)
+"""The kinds of policies that are about changes of settings; the other is about payouts."""
 CURRENCY = "USD"
 
 

@@ -27,7 +27,7 @@ Bodies have exactly these members (*key* stands for ``credentialUuid``, ``creden
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from outlay.core import ids
@@ -38,7 +38,7 @@ from outlay.evidence import record as records
 from outlay.evidence.bundle import EvidenceBroken
 from outlay.evidence.challenge import Preimage
 from outlay.evidence.record import RecordBroken
-from outlay.evidence.state import History, KnownPolicy, KnownWallet
+from outlay.evidence.state import History, KnownPolicy, KnownWallet, PolicyVersion
 from outlay.evidence.step import Step
 
 _PUBLIC_POINT = re.compile(r"0[23][0-9a-f]{64}")
@@ -96,7 +96,11 @@ def _policy_written(step: Step) -> None:
     version = 1 if known is None else known.version + 1
     document = stored_document(parse_policy(step.payload, id=policy_id, version=version))
     step.expect({"version": version, **document})
-    history.policies[policy_id] = KnownPolicy(version, document)
+    written = PolicyVersion(step.number, step.at, version, document)
+    if known is None:
+        history.policies[policy_id] = KnownPolicy([written])
+    else:
+        known.versions.append(written)
     history.note_policies(step.number)
 
 
@@ -105,7 +109,7 @@ def _policy_archived(step: Step) -> None:
     if known is None or not known.is_active:
         raise RecordBroken("names no policy there is", field="record.subject")
     step.expect({"version": known.version})
-    known.is_active = False
+    known.versions.append(replace(known.versions[-1], number=step.number, at=step.at, is_active=False))
     step.history.note_policies(step.number)
 
 
@@ -146,7 +150,7 @@ def _wallet_created(step: Step) -> None:
     if tags:
         step.require(["Wallets:Tags:Add"])
     history.addresses.add(lower)
-    history.wallets[wallet_id] = KnownWallet(network, chain_id, address, public_key, set(tags))
+    history.wallets[wallet_id] = KnownWallet(network, chain_id, address, public_key, [(step.number, frozenset(tags))])
 
 
 def _chain_id(history: History, network: str) -> int:
@@ -168,10 +172,11 @@ def _wallet_tagged(step: Step) -> None:
     wallet, named = _wallet(step), set(step.signed_texts("tags"))
     if step.method == "PUT":
         step.expect({"added": sorted(named - wallet.tags), "removed": []})
-        wallet.tags |= named
+        after = wallet.tags | named
     else:
         step.expect({"added": [], "removed": sorted(named & wallet.tags)})
-        wallet.tags -= named
+        after = wallet.tags - named
+    wallet.tag_states.append((step.number, frozenset(after)))
 
 
 def _wallet_unfrozen(step: Step) -> None:

@@ -45,6 +45,7 @@ def verify_history(documents: Iterable[dict[str, Any]], root: str) -> History:
         except InvalidInput as error:
             raise RecordBroken(f"record {number}: {error.message}", field=error.field) from error
         history.numbers[digest] = number
+        history.instants.append(document["at"])
         history.head = digest
     assert history is not None, "follow_chain refuses an empty chain"
     return history

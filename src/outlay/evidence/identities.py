@@ -15,7 +15,7 @@ from outlay.evidence.canonical import read_json
 from outlay.evidence.keys import fingerprint
 from outlay.evidence.record import RecordBroken, check_instant
 from outlay.evidence.shape import check_digest, check_texts, members
-from outlay.evidence.state import Grant, Identity, KnownCredential, KnownPolicy, Permission
+from outlay.evidence.state import Grant, Identity, KnownCredential, KnownPolicy, Permission, PolicyVersion
 from outlay.evidence.step import Step, fresh
 
 _KEY_MEMBERS = dict.fromkeys(("credentialUuid", "credentialId", "publicKey"), str)
@@ -81,7 +81,7 @@ def genesis(step: Step) -> None:
         policy_id = fresh(document.get("id"), ids.POLICY, history.policies, f"{field}.id")
         bare = {name: value for name, value in document.items() if name != "id"}
         policy = parse_policy(bare, id=policy_id, version=1, allow_empty=True)
-        history.policies[policy_id] = KnownPolicy(1, stored_document(policy))
+        history.policies[policy_id] = KnownPolicy([PolicyVersion(0, step.at, 1, stored_document(policy))])
     history.note_policies(0)
     history.money_settings = body["moneySettings"]
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from outlay.core.policy import POLICIES_MODIFY
 from outlay.evidence.assertion import Credential
 from outlay.evidence.bundle import EvidenceBroken, read_credential
 from outlay.evidence.canonical import digest
@@ -31,6 +32,10 @@ class Identity:
     def is_active(self) -> bool:
         """Whether the identity is switched on after the newest record."""
         return not self.is_deleted and (not self.states or self.states[-1][1])
+
+    def active_at(self, seq: int) -> bool:
+        """Tell whether the identity was switched on right after record ``seq``."""
+        return _at(self.states, seq, True)
 
 
 @dataclass(slots=True)
@@ -73,13 +78,37 @@ class Grant:
     until: int | None = None  #: number of the record that revoked it
 
 
-@dataclass(slots=True)
-class KnownPolicy:
-    """The newest version of a policy."""
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """One version of a policy, as a record wrote it."""
 
+    number: int  #: of the record
+    at: int  #: microseconds UTC
     version: int
     document: dict[str, Any]  #: as ``core.policy_document.stored_document`` writes it
     is_active: bool = True
+
+
+@dataclass(slots=True)
+class KnownPolicy:
+    """A policy and everything it has said; the newest version last."""
+
+    versions: list[PolicyVersion]
+
+    @property
+    def version(self) -> int:
+        """The newest version's number."""
+        return self.versions[-1].version
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What the newest version says."""
+        return self.versions[-1].document
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is in force after the newest record."""
+        return self.versions[-1].is_active
 
 
 @dataclass(slots=True)
@@ -90,7 +119,16 @@ class KnownWallet:
     chain_id: int
     address: str  #: as recorded
     public_key: str  #: hex
-    tags: set[str]
+    tag_states: list[tuple[int, frozenset[str]]]  #: (record number, tags from then on)
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """The tags after the newest record."""
+        return self.tag_states[-1][1]
+
+    def tags_at(self, seq: int) -> frozenset[str]:
+        """Return the tags right after record ``seq``."""
+        return _at(self.tag_states, seq, frozenset())
 
 
 def _at(steps: list[tuple[int, T]], seq: int, otherwise: T) -> T:
@@ -105,6 +143,7 @@ class History:
     org: str
     head: str = ""  #: hex hash of the newest record
     numbers: dict[str, int] = field(default_factory=dict)  #: record hash -> number
+    instants: list[int] = field(default_factory=list)  #: of each record, microseconds UTC, as the server said
     identities: dict[str, Identity] = field(default_factory=dict)  #: by user id
     credentials: dict[str, KnownCredential] = field(default_factory=dict)  #: by credential uuid
     names: set[str] = field(default_factory=set)  #: credential ids of keys that are not deleted
@@ -162,6 +201,22 @@ class History:
         self.identities[grant.identity_id].grants.append(grant)
         if assignment_id is not None:
             self.grants[assignment_id] = grant
+
+    def policies_at(self, seq: int) -> dict[str, PolicyVersion]:
+        """Return the policies in force right after record ``seq``, by id."""
+        found = {}
+        for policy_id, known in self.policies.items():
+            newest = next((each for each in reversed(known.versions) if each.number <= seq), None)
+            if newest is not None and newest.is_active:
+                found[policy_id] = newest
+        return found
+
+    @property
+    def is_governed(self) -> bool:
+        """Whether changes of what policies let through wait for people."""
+        return any(
+            each.is_active and each.document["activityKind"] == POLICIES_MODIFY for each in self.policies.values()
+        )
 
     def note_policies(self, seq: int) -> None:
         """Compute the digest of the policies in force from record ``seq`` on."""

@@ -147,6 +147,7 @@ credential = _table(
     _opt("relying_party_id", Text),
     _opt("origin", Text),
     _opt("sign_count", sa.BigInteger),
+    _opt("permission_id", Id),  # a personal access token's key may do no more than this permission
     _col("created_at", Instant),
     _opt("deleted_at", Instant),
 )
@@ -157,11 +158,13 @@ token = _table(
     _col("user_id", Id, index=True),
     _opt("credential_id", Id),
     _col("secret_hash", sa.String(64)),  # SHA-256 of a member only the real token holds: a sealing key forges none
-    _col("kind", sa.String(32)),
+    _col("kind", sa.String(32)),  # Token, ServiceAccount or Pat
     _col("name", Text),
+    _opt("external_id", Text),
     _col("is_active", Flag),
     _col("created_at", Instant),
     _col("expires_at", Instant),
+    _opt("deleted_at", Instant),
 )
 
 permission = _table(
@@ -252,7 +255,8 @@ evaluation = _table(
 approval = _table(
     "approval",
     _id(),
-    _col("transfer_id", Id, unique=True),
+    _opt("transfer_id", Id, unique=True),  # what it is about: a transfer
+    _opt("change_id", Id, unique=True),  # or a change request
     _col("initiator_id", Id),
     _col("status", sa.String(16), index=True),  # Pending, Approved, Denied, Expired
     _col("groups", Json),  # [{policyId, name?, quorum, approvers, initiatorCanApprove, serviceAccountsCanApprove}]
@@ -271,9 +275,34 @@ decision = _table(
     _col("value", sa.String(16)),  # Approved, Denied
     _opt("reason", Text),
     _col("groups_digest", sa.String(64)),  # the groups this decision covered
+    _opt("credential_id", Id),  # uuid of the key that signed it: a key withdrawn since takes its votes along
     _col("evidence_id", Id),
     _col("at", Instant),
-    sa.UniqueConstraint("approval_id", "user_id", "groups_digest"),  # one decision a person
+    sa.UniqueConstraint("approval_id", "user_id", "groups_digest", "credential_id"),  # one decision a person
+)
+
+# A change of settings that waits for people, and what became of it.
+change_request = _table(
+    "change_request",
+    _id(),
+    _col("status", sa.String(16), index=True),  # Pending, Applied, Failed, Rejected
+    _col("record_kind", sa.String(64)),  # of the record it leads to
+    _col("subject", Id, index=True),
+    _col("requester_id", Id),
+    _col("token_id", Id),
+    _col("credential_id", Id),
+    _col("approval_id", Id),
+    _col("method", sa.String(8)),
+    _col("path", Text),
+    _col("payload", Text),  # canonical text of the signed payload
+    _col("content", Text),  # canonical text of what people sign: the change, before and after
+    _col("digest", sa.String(64)),  # of the content
+    _col("loosens", Flag),  # not proven tighter: it waits after its quorum
+    _col("record", sa.String(64)),  # hash of the record of the request
+    _opt("due_at", Instant, index=True),  # agreed on; takes effect then
+    _opt("reason", Text),
+    _col("created_at", Instant),
+    _opt("resolved_at", Instant),
 )
 
 # What a transfer has taken out of every window. One row a transfer, from admission on.
@@ -347,6 +376,7 @@ transfer = _table(
     _col("request_body", Json),
     _col("initiator_id", Id),
     _col("token_id", Id),
+    _opt("credential_id", Id),  # uuid of the key that signed the request
     _col("state", sa.String(16)),
     _opt("ended_from", sa.String(16)),
     _col("version", sa.BigInteger),
