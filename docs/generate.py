@@ -1,4 +1,4 @@
-"""Write the pages of the reference that follow from the code, and the blocks between markers in other pages.
+"""Write the pages of the reference that follow from the code, blocks between markers, and the single-file verifier.
 
 ``make docs`` runs it. ``tests/docs`` fails when what is in the repository is not what it would write.
 """
@@ -12,14 +12,17 @@ import pkgutil
 import re
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import outlay
 from outlay import config
+from outlay.cli.single_file import build_verifier
 from outlay.core import errors, event, operation
 from outlay.core.transfer import ENDS, TRANSITIONS, State
+from outlay.web import contract
 from outlay.web.app import create_app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +31,7 @@ HEADER = "<!-- Written by docs/generate.py: run `make docs`. -->\n\n"
 MONEY_SETTINGS = frozenset(
     {
         "policies.default",
+        "governance.loosening_delay_s",
         "prices.static.SYMBOL",
         "networks.NAME.chain_id",
         "networks.NAME.finality",
@@ -149,6 +153,21 @@ The server describes every body at `/openapi.json`. What is not listed here answ
 Lists take `limit` (1 to 500) and `paginationToken`, and answer newest first.
 """
 
+COMPATIBILITY_INTRO = """\
+# Compatibility
+
+Every operation of the Dfns API that its official SDKs can call ({all}), and what it does here: {same} are the same,
+{extended} are the same but for what is said, {not} are not offered. Beyond it there is only what begins with `/v1/`;
+all routes with their permissions are in [routes](api.md), and what the contract leaves open in
+[open points](open-points.md).
+
+- **same**: as in the contract. Answers may hold members of our own; the SDKs ignore what they do not know.
+- **extended**: as in the contract, with what is added or left out.
+- **not offered**: answers 404 with the code `not_offered`, and the reason in the message, to everybody.
+
+*Python* and *Node* are the names in `dfns-sdk` and `@dfns/sdk`; where one is empty, that SDK does not have it.
+"""
+
 
 # Configuration
 
@@ -162,6 +181,7 @@ def settings() -> Iterator[tuple[str, str, str, str]]:
         "networks.NAME.native": config.Native,
         "assets": config.Token,
         "policies": config.Policies,
+        "governance": config.Governance,
         "webhooks": config.Webhooks,
         "api": config.Api,
         "signer": config.SignerSettings,
@@ -293,6 +313,8 @@ def _data_of(kind: str) -> str:
         "policy.triggered": "`policyEvaluation` with policy, activity and context",
         "policy.approval.pending": "`approval`",
         "policy.approval.resolved": "`approval`",
+        "change.requested": "`changeRequest`, `admins`",
+        "change.resolved": "`changeRequest`, `admins`",
         "wallet.created": "`wallet`",
         "wallet.tags.modified": "`wallet`, `tagsAdded`, `tagsRemoved`",
         "wallet.blockchainevent.detected": "`blockchainEvent`",
@@ -320,7 +342,7 @@ class RouteEntry:
 def routes() -> list[RouteEntry]:
     """Return every route of the application, in the order of the controllers."""
     nothing: Any = None
-    app = create_app(nothing, nothing, nothing)
+    app = create_app(nothing, nothing, nothing, nothing)
     found = []
     for route in app.routes:
         for handler in getattr(route, "route_handlers", []):
@@ -367,7 +389,7 @@ def gate_call(function: Callable[..., Any]) -> tuple[str | None, tuple[str, ...]
         owner, name = node.func.value, node.func.attr
         if not (isinstance(owner, ast.Name) and owner.id == "gate" and name in ("read", "write", "check")):
             continue
-        named = _literals(node.args[1])
+        named = _literals(node.args[1], inspect.unwrap(function).__globals__)
         if named is None:
             raise SystemExit(f"{function.__qualname__}: write the operation out in gate.{name}(…)")
         operations.update(named)
@@ -375,11 +397,13 @@ def gate_call(function: Callable[..., Any]) -> tuple[str | None, tuple[str, ...]
     return kind, tuple(sorted(operations))
 
 
-def _literals(node: ast.expr) -> list[str] | None:
+def _literals(node: ast.expr, names: Mapping[str, Any]) -> list[str] | None:
     if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, str)):
         return [] if node.value is None else [node.value]
+    if isinstance(node, ast.Name) and names.get(node.id) == ():
+        return []  # a name for: being known is enough
     if isinstance(node, ast.Tuple | ast.List):
-        found = [_literals(each) for each in node.elts]
+        found = [_literals(each, names) for each in node.elts]
         return None if any(each is None for each in found) else [text for each in found for text in each or []]
     return None
 
@@ -406,6 +430,58 @@ def api_page() -> str:
     lines.append(", ".join(f"`{name}`" for name in operation.OPERATIONS) + ".\n\n")
     lines.append("Older spellings are taken too: ")
     lines.append(", ".join(f"`{old}` for `{new}`" for old, new in operation.ALIASES.items()) + ".\n")
+    return HEADER + "".join(lines)
+
+
+# Compatibility
+
+
+def sdk_names(root: Path = ROOT) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return what the installed SDKs call each operation: method and path without names -> (Python, Node) or empty."""
+    python, node = _python_names(), _node_names(root / "tools/node_modules/@dfns/sdk/generated")
+    return {key: (python.get(key, ""), node.get(key, "")) for key in python.keys() | node.keys()}
+
+
+def _python_names() -> dict[tuple[str, str], str]:
+    found = {}
+    for path in Path(inspect.getfile(importlib.import_module("dfns_sdk"))).parent.glob("generated/*/client.py"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
+                said = {each.arg: each.value.value for each in call.keywords if isinstance(each.value, ast.Constant)}
+                if {"method", "path"} <= said.keys():
+                    key = (str(said["method"]), contract.normal(str(said["path"])))
+                    found[key] = f"{path.parent.name}.{function.name}"
+    return found
+
+
+def _node_names(folder: Path) -> dict[tuple[str, str], str]:
+    found = {}
+    call = re.compile(r"buildPathAndQuery\)\('([^']+)'.*?method: '(\w+)'", re.DOTALL)
+    for path in folder.glob("*/client.js"):
+        for function in path.read_text().split("\n    async ")[1:]:
+            said = call.search(function)
+            if said is not None:  # else an old name of another one
+                route = contract.normal(re.sub(r":(\w+)", r"{\1}", said[1]))
+                found[said[2], route] = f"{path.parent.name}.{function.partition('(')[0]}"
+    return found
+
+
+def compatibility_page() -> str:
+    """Return docs/reference/compatibility.md; ``tests/e2e/test_contract.py`` holds its table against the routes."""
+    counts = Counter(each.verdict for each in contract.OPERATIONS)
+    lines = [COMPATIBILITY_INTRO.format(all=len(contract.OPERATIONS), **{k.split()[0]: n for k, n in counts.items()})]
+    names, area = sdk_names(), ""
+    for each in contract.OPERATIONS:
+        if each.area != area:
+            area = each.area
+            lines.append(f"\n## {area}\n\n| method | path | | how, or why not | Python | Node |\n")
+            lines.append("| --- | --- | --- | --- | --- | --- |\n")
+        known = names.get((each.method, contract.normal(each.path)), ("", ""))
+        python, node = (f"`{name}`" if name else "" for name in known)
+        verdict = f"**{each.verdict}**" if each.verdict == contract.NOT_OFFERED else each.verdict
+        lines.append(f"| {each.method} | `{each.path}` | {verdict} | {_cell(each.note)} | {python} | {node} |\n")
     return HEADER + "".join(lines)
 
 
@@ -446,6 +522,8 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference/errors.md": errors_page,
     "docs/reference/events.md": events_page,
     "docs/reference/api.md": api_page,
+    "docs/reference/compatibility.md": compatibility_page,
+    "docs/outlay_verify.py": build_verifier,
 }
 BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "ARCHITECTURE.md": {"states": state_table},

@@ -27,7 +27,9 @@ from litestar.exceptions import LitestarDeprecationWarning
 from outlay import config as configuration
 from outlay.actions.organization import found
 from outlay.cli.listener import Listener
-from outlay.core.errors import InvalidInput
+from outlay.core.asset import Asset
+from outlay.core.errors import ChainUnavailable, InvalidInput
+from outlay.core.fees import Fees
 from outlay.core.seams import Instant
 from outlay.evidence.attestation import key_attestation, new_key_pair
 from outlay.evidence.keys import PrivateKey, load_private_key
@@ -68,6 +70,8 @@ PAYER = ("Wallets:Read", "Wallets:Transfers:Create", "Wallets:Transfers:Read", "
 
 BOOKKEEPING = frozenset({"spent_nonce", "commit_marker"})
 """Tables that may change although nothing was done: used challenges, and the mark of the newest commit."""
+
+GWEI = 10**9
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -119,6 +123,29 @@ class StubCourier:
     async def ping(self, webhook: Webhook) -> dict[str, str]:
         """Say that it went well."""
         return {"status": "200"}
+
+
+class StubChains:
+    """Answers what it was told to, or not at all."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}  #: asset key -> balance; 0 where nothing was said
+        self.asked: list[tuple[str, list[str]]] = []  #: each look at balances: address, asset keys
+        self.prices = Fees(block_number=7, base_fee=3 * GWEI, tip_slow=GWEI, tip_standard=2 * GWEI, tip_fast=5 * GWEI)
+        self.is_dead = False
+
+    async def fees(self, network: str) -> Fees:
+        """Return the prices."""
+        if self.is_dead:
+            raise ChainUnavailable("no RPC endpoint gave a usable answer")
+        return self.prices
+
+    async def balances(self, address: str, assets: Sequence[Asset]) -> list[int]:
+        """Return what is held."""
+        if self.is_dead:
+            raise ChainUnavailable("no RPC endpoint gave a usable answer")
+        self.asked.append((address, [asset.key for asset in assets]))
+        return [self.held.get(asset.key, 0) for asset in assets]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +223,7 @@ class Door:
     gate: Gate
     clock: StillClock
     courier: StubCourier
+    chains: StubChains
     port: int
     org_id: str
     admin: Who
@@ -377,13 +405,17 @@ class Door:
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Return what a query finds in the database."""
-        with contextlib.closing(sqlite3.connect(f"file:{self.gate.db.path}?mode=ro", uri=True)) as connection:
+        with self._look() as connection:
             return connection.execute(sql, parameters).fetchall()
 
     def stored(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return everything that is stored, table by table, but for the bookkeeping."""
         names = sorted(table.name for table in metadata.sorted_tables if table.name not in BOOKKEEPING)
-        return {name: self.rows(f'SELECT * FROM "{name}" ORDER BY 1, 2') for name in names}
+        with self._look() as connection:
+            return {name: connection.execute(f'SELECT * FROM "{name}" ORDER BY 1, 2').fetchall() for name in names}
+
+    def _look(self) -> contextlib.closing[sqlite3.Connection]:
+        return contextlib.closing(sqlite3.connect(f"file:{self.gate.db.path}?mode=ro", uri=True))
 
     @property
     def spent(self) -> int:
@@ -422,7 +454,7 @@ def open_door(folder: Path, *, extra: str = "") -> Iterator[Door]:
         folder: an empty directory.
         extra: lines appended to the configuration.
     """
-    clock, entropy, courier = StillClock(), SystemEntropy(), StubCourier()
+    clock, entropy, courier, chains = StillClock(), SystemEntropy(), StubCourier(), StubChains()
     config = configuration.parse(CONFIGURATION + extra)
     db = Database(folder / "outlay.db")
     metadata.create_all(db.engine)
@@ -440,7 +472,7 @@ def open_door(folder: Path, *, extra: str = "") -> Iterator[Door]:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LitestarDeprecationWarning)  # of its next major version, which we do not take
-        app = create_app(gate, StubSigner(), courier)
+        app = create_app(gate, StubSigner(), courier, chains)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(
@@ -457,6 +489,7 @@ def open_door(folder: Path, *, extra: str = "") -> Iterator[Door]:
                 gate=gate,
                 clock=clock,
                 courier=courier,
+                chains=chains,
                 port=listening.getsockname()[1],
                 org_id=org_id,
                 admin=admin,

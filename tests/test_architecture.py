@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 ARROWS: Mapping[str, frozenset[str]] = {
     "core": frozenset(),
     "codec": frozenset({"core"}),
-    "evidence": frozenset({"core"}),
+    "evidence": frozenset({"codec", "core"}),
     "store": frozenset({"core"}),
     "actions": frozenset({"store", "evidence", "core"}),
     "chains": frozenset({"codec", "core"}),
@@ -42,7 +42,7 @@ MAY_ASK_THE_SIGNER = frozenset({"engine", "web"})
 
 THIRD_PARTY: Mapping[str, frozenset[str]] = {
     "core": frozenset({"tiny_keccak"}),
-    "codec": frozenset({"tiny_keccak"}),
+    "codec": frozenset(),
     "evidence": frozenset({"cryptography"}),
     "store": frozenset({"sqlalchemy", "alembic"}),
     "actions": frozenset(),

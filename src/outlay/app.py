@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from litestar import Litestar
 
 from outlay.actions.organization import Founded, found
-from outlay.chains import Finality
+from outlay.chains import Chain, Finality
 from outlay.chains.evm import EvmChain
 from outlay.chains.rpc import HttpTransport, JsonRpc
 from outlay.config import Config, load
+from outlay.core.asset import Asset
 from outlay.core.errors import InvalidInput, SignerUnavailable, Unavailable
+from outlay.core.fees import Fees
 from outlay.engine.balance import Balance
 from outlay.engine.confirm import Confirm
 from outlay.engine.deliver import Deliver
@@ -235,6 +238,7 @@ class Application:
         self._loops = Loops()
         self._deliver: Deliver | None = None
         self._egress: Egress | None = None
+        self._chains: Mapping[str, Chain] = {}
 
     def asgi(self) -> Litestar:
         """Return the ASGI application; the engine runs within its life."""
@@ -248,7 +252,7 @@ class Application:
             price_of=prices.find,
             webhook_public_key=public_key_text(self._webhook_key),
         )
-        return create_app(gate, self._signer, self, on_startup=[self._start], on_shutdown=[self._stop])
+        return create_app(gate, self._signer, self, self, on_startup=[self._start], on_shutdown=[self._stop])
 
     async def check_url(self, url: str) -> None:
         """Refuse a webhook URL that must not be called. Raises InvalidInput."""
@@ -262,9 +266,22 @@ class Application:
             raise Unavailable("the server is starting")
         return await self._deliver.ping(webhook)
 
+    async def fees(self, network: str) -> Fees:
+        """Return what a transaction costs now on a configured network."""
+        return await self._chain(network).fees()
+
+    async def balances(self, address: str, assets: Sequence[Asset]) -> list[int]:
+        """Return the newest balance of each asset in base units, in order; all are of one network."""
+        return await self._chain(assets[0].network).balances(address, assets)
+
+    def _chain(self, network: str) -> Chain:
+        if network not in self._chains:
+            raise Unavailable("the server is starting")
+        return self._chains[network]
+
     async def _start(self) -> None:
         parts = (self.db, self._clock, self._entropy, self.config)
-        chains = {
+        chains = self._chains = {
             name: EvmChain(
                 JsonRpc(network.rpc_urls, self._transport, chain_id=network.chain_id),
                 Finality(blocks=network.finality.blocks, tag=network.finality.tag),

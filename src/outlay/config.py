@@ -134,6 +134,13 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Governance:
+    """How changes of settings are slowed down once a ``Policies:Modify`` policy is active."""
+
+    loosening_delay_s: int = _setting("seconds a change that is not proven tighter waits after its quorum", 86400)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration."""
 
@@ -146,6 +153,7 @@ class Config:
     api: Api = field(default_factory=Api)
     signer: SignerSettings = field(default_factory=SignerSettings)
     sending: Sending = field(default_factory=Sending)
+    governance: Governance = field(default_factory=Governance)
 
     def network(self, name: str) -> Network | None:
         """Return the network called ``name``, or None."""
@@ -209,7 +217,26 @@ class Config:
                 }
                 for t in sorted(self.assets, key=lambda t: (t.network, t.contract))
             ],
+            "governance": {"looseningDelay": self.governance.loosening_delay_s},
         }
+
+
+def check_settings(document: dict[str, Any]) -> dict[str, Any]:
+    """Return money settings that are signed before a server has loaded them.
+
+    Raises:
+        InvalidInput: no file could have led to them.
+    """
+    expected = Config().money_settings()
+    field = "moneySettings"
+    if set(document) != set(expected) or any(type(document[name]) is not type(expected[name]) for name in expected):
+        raise InvalidInput(
+            f"holds exactly {', '.join(sorted(expected))}, as outlay config apply sends them", field=field
+        )
+    delay = document["governance"].get("looseningDelay")
+    if document["default"] not in ("allow", "block") or type(delay) is not int or delay < 0:
+        raise InvalidInput("names a verdict or a delay that there is not", field=field)
+    return document
 
 
 def load(path: Path) -> Config:
@@ -231,7 +258,7 @@ def parse(text: str) -> Config:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"not valid TOML: {error}", field="configuration") from error
-    known = {"server", "networks", "assets", "policies", "prices", "webhooks", "api", "signer", "sending"}
+    known = {"server", "networks", "assets", "policies", "prices", "webhooks", "api", "signer", "sending", "governance"}
     _refuse_unknown(document, known, "")
     networks = {
         name: dataclasses.replace(_network(_table(entry, f"networks.{name}"), name), name=name)
@@ -247,6 +274,7 @@ def parse(text: str) -> Config:
         api=_section(Api, document.get("api", {}), "api"),
         signer=_section(SignerSettings, document.get("signer", {}), "signer"),
         sending=_section(Sending, document.get("sending", {}), "sending"),
+        governance=_section(Governance, document.get("governance", {}), "governance"),
     )
     _check(config)
     return config
@@ -260,6 +288,8 @@ def _check(config: Config) -> None:
     sending = config.sending
     if sending.ready_timeout_s < 1 or not 0 < sending.poll_s < math.inf or sending.unseen_max_s < 1:
         raise InvalidInput("must be greater than 0", field="sending")
+    if not 0 <= config.governance.loosening_delay_s <= 30 * 86400:
+        raise InvalidInput("must be 0 to 2592000: thirty days", field="governance.loosening_delay_s")
     if not 0 <= config.server.port <= 65535:
         raise InvalidInput("must be 0 to 65535", field="server.port")
     schedule = config.webhooks.retry_schedule_s

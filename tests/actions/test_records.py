@@ -12,7 +12,7 @@ from outlay.core.errors import InvalidInput
 from outlay.evidence.bundle import EvidenceBroken, verify_evidence
 from outlay.evidence.canonical import digest
 from outlay.evidence.challenge import Preimage
-from outlay.evidence.history import History, verify_bundle, verify_history
+from outlay.evidence.history import History, verify_history
 from outlay.evidence.record import RecordBroken, verify_chain
 from outlay.store import approvals, evidence, organizations
 from tests.actions.documents import ALWAYS, BLOCK, REPORT, ask, cap, group, over
@@ -185,8 +185,16 @@ def test_the_evidence_of_a_decision_covers_the_intent_and_the_groups(world: Worl
 def test_evidence_verifies_offline_from_the_root_to_the_signature(world: World, bot: Actor, one: Actor) -> None:
     paid, decision = decided(world, bot, one)
     found = [evidence_of(world, paid), evidence_of(world, decision)]
-    bundle = {"v": 1, "records": records(world), "evidence": found}
-    assert [type(each) for each in verify_bundle(json.loads(json.dumps(bundle)), world.root)] == [Preimage] * 2
+    history = verify_history(json.loads(json.dumps(records(world))), world.root)
+    for each in found:
+        assert check(history, json.loads(json.dumps(each))).records_head in history.numbers
+
+
+def check(history: History, document: Any) -> Preimage:
+    """Verify evidence by the records."""
+    preimage = verify_evidence(document)
+    history.signer(document, preimage)
+    return preimage
 
 
 def leaves(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -219,15 +227,14 @@ UNSIGNED = {("policySet",), ("origins", 0)}
 
 def test_evidence_fails_when_any_byte_changes(world: World, bot: Actor, one: Actor) -> None:
     paid, decision = decided(world, bot, one)
-    chain = records(world)
+    history = verify_history(records(world), world.root)
     for subject in (paid, decision):
         document = evidence_of(world, subject)
         paths = [path for path in leaves(document) if path not in UNSIGNED]
         assert len(paths) > 20
         for path in paths:
-            bundle = {"v": 1, "records": chain, "evidence": [change(document, path)]}
             with pytest.raises((EvidenceBroken, InvalidInput)):
-                verify_bundle(bundle, world.root)
+                check(history, change(document, path))
                 pytest.fail(f"nobody noticed a change of {path}")
 
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from outlay.actions import credentials, organization, pats, people, permissions, policies, sending, wallets, withdraw
 from outlay.actions import decide as decisions
-from outlay.actions import organization, people, permissions, policies, sending, wallets, withdraw
-from outlay.actions.act import TOKEN_LIFE, Act, SignedCall, authenticate, perform
+from outlay.actions.act import TOKEN_LIFE, Act, SignedCall, authenticate
 from outlay.actions.admit import request_transfer
+from outlay.actions.perform import perform
 from outlay.actions.sending import Candidate
 from outlay.actions.work import Work, open_work
 from outlay.config import Config, parse
@@ -32,9 +33,16 @@ from outlay.core.seams import HOUR
 from outlay.engine.expire import Expire
 from outlay.evidence.assertion import Assertion
 from outlay.evidence.attestation import key_attestation
-from outlay.evidence.challenge import action_challenge, login_challenge, registration_challenge
+from outlay.evidence.challenge import (
+    CredentialPreimage,
+    action_challenge,
+    credential_challenge,
+    login_challenge,
+    registration_challenge,
+)
 from outlay.evidence.keys import new_key_pair
 from outlay.evidence.sign import sign_challenge
+from outlay.signer.keys import SigningKey
 from outlay.store import approvals, lanes, ledger, transfers, users
 from outlay.store import permissions as permission_rows
 from outlay.store.database import Database, Row, Unit
@@ -167,6 +175,18 @@ class World:
             token_expires=self.clock.now() + TOKEN_LIFE,
         )
 
+    def forge(self, bearer: Actor, signer: Actor, method: str, path: str, payload: Any) -> SignedCall:
+        """Return a call of ``bearer`` really signed by ``signer``, over a challenge that whoever can seal made up."""
+        call = self.sign(bearer, method, path, payload)
+        preimage = replace(call.preimage, credentials=(signer.credential_uuid,))
+        answer = sign_challenge(signer.private_key, signer.credential_id, action_challenge(preimage))
+        return replace(
+            call,
+            preimage=preimage,
+            assertion=Assertion.from_document(answer),
+            credential_uuid=signer.credential_uuid,
+        )
+
     def send(
         self,
         actor: Actor,
@@ -174,7 +194,7 @@ class World:
         method: str,
         path: str,
         payload: Any,
-        operation: str,
+        operation: str | None,
         action: Callable[[Act], Any],
     ) -> Any:
         """Use a signed call; a refusal by the action is raised once its nonce is kept as spent."""
@@ -189,7 +209,7 @@ class World:
                 method=method,
                 path=path,
                 payload=payload,
-                operations=(operation,),
+                operations=() if operation is None else (operation,),
                 action=action,
             )
         if outcome.refusal is not None:
@@ -197,7 +217,7 @@ class World:
         return outcome.result
 
     def call(
-        self, actor: Actor, method: str, path: str, payload: Any, operation: str, action: Callable[[Act], Any]
+        self, actor: Actor, method: str, path: str, payload: Any, operation: str | None, action: Callable[[Act], Any]
     ) -> Any:
         """Sign and carry out one call."""
         return self.send(actor, self.sign(actor, method, path, payload), method, path, payload, operation, action)
@@ -219,7 +239,7 @@ class World:
         )
         return answer["userId"], answer["registrationCode"]
 
-    def person(self, email: str, *, vouched: bool = True) -> Actor:
+    def person(self, email: str, *, vouched: bool = True, permitted: bool = True) -> Actor:
         """Invite, register, log in and permit a person; ``vouched`` if the invitation names the key."""
         private, public = new_key_pair()
         user_id, code = self.invite(email, public_key=public if vouched else None)
@@ -247,7 +267,8 @@ class World:
             credential_uuid=answer["credential"]["uuid"],
             claims={},
         )
-        self.permit(known)
+        if permitted:
+            self.permit(known)
         return self.log_in(known)
 
     def log_in(self, actor: Actor) -> Actor:
@@ -270,22 +291,108 @@ class World:
 
     def second_key(self, actor: Actor) -> Actor:
         """Return the same person signing with another key."""
-        private, public = new_key_pair()
-        uuid = f"cr-second-{next(self._numbers)}"
+        private, _ = new_key_pair()
+        preimage = self.begin_key(actor)
+        info = key_attestation(private, credential_challenge(preimage))
+        answer = self.add_key(actor, preimage, info)
+        return replace(
+            actor, private_key=private, credential_id=info["credId"], credential_uuid=answer["credentialUuid"]
+        )
+
+    def begin_key(self, actor: Actor) -> CredentialPreimage:
+        """Ask for the challenge of a new key."""
         with self.unit() as unit:
-            users.add_credential(
-                unit,
-                id=uuid,
-                credential_id=f"{uuid}-name",
-                user_id=actor.user_id,
-                kind="Key",
-                name="second",
-                public_key=public,
-                is_active=True,
-                record=None,
-                created_at=self.clock.now(),
+            caller = authenticate(unit, actor.claims, now=self.clock.now())
+            preimage, _ = credentials.begin(unit, now=self.clock.now(), entropy=self.entropy, caller=caller)
+        return preimage
+
+    def add_key(self, actor: Actor, preimage: CredentialPreimage, info: dict[str, Any]) -> Any:
+        """Add an attested key."""
+        payload = {"credentialKind": "Key", "credentialInfo": info, "challengeIdentifier": "sealed"}
+        return self.call(
+            actor,
+            "POST",
+            "/auth/credentials",
+            payload,
+            None,
+            lambda act: credentials.create(act, preimage=preimage, kind="Key", info=info, name="second"),
+        )
+
+    def switch_key(self, actor: Actor, uuid: str, state: str) -> Any:
+        """Activate, deactivate or delete one of the actor's own keys."""
+        action = {
+            "activate": credentials.activate,
+            "deactivate": credentials.deactivate,
+            "delete": credentials.delete,
+        }[state]
+        if state == "delete":
+            return self.call(
+                actor, "DELETE", f"/auth/credentials/{uuid}", {}, None, lambda act: credentials.delete(act, uuid)
             )
-        return replace(actor, private_key=private, credential_id=f"{uuid}-name", credential_uuid=uuid)
+        path, payload = f"/auth/credentials/{state}", {"credentialUuid": uuid}
+        return self.call(actor, "PUT", path, payload, None, lambda act: action(act, uuid))
+
+    def personal_token(
+        self,
+        actor: Actor,
+        *operations: str,
+        seconds: int | None = None,
+        public_key: str | None = None,
+        permission_id: str | None = None,
+    ) -> tuple[Actor, str]:
+        """Make a personal access token, limited to a permission or to a new one with ``operations``, if any.
+
+        Return it and its id.
+        """
+        private, public = new_key_pair() if public_key is None else ("", public_key)
+        permission_id = self.permission(*operations) if operations else permission_id
+        name = f"token {next(self._numbers)}"
+        limits = {"permissionId": permission_id, "secondsValid": seconds}
+        payload = {"name": name, "publicKey": public, **{key: each for key, each in limits.items() if each is not None}}
+        answer, claims = self.call(
+            actor,
+            "POST",
+            "/auth/pats",
+            payload,
+            "Auth:Pats:Create",
+            lambda act: pats.create(
+                act,
+                name=name,
+                public_key=public,
+                permission_id=permission_id,
+                days_valid=None,
+                seconds_valid=seconds,
+                external_id=None,
+            ),
+        )
+        with self.unit() as unit:
+            key = users.find_credential_by_name(unit, answer["credId"])
+        assert key is not None
+        made = replace(
+            actor, private_key=private, credential_id=answer["credId"], credential_uuid=key.id, claims=claims
+        )
+        return made, str(answer["tokenId"])
+
+    def switch_token(self, actor: Actor, token_id: str, state: str) -> Any:
+        """Activate, deactivate or delete a personal access token of the actor's."""
+        action = {"activate": pats.activate, "deactivate": pats.deactivate, "delete": pats.delete}[state]
+        path = f"/auth/pats/{token_id}" + ("" if state == "delete" else f"/{state}")
+        method = "DELETE" if state == "delete" else "PUT"
+        return self.call(actor, method, path, {}, None, lambda act: action(act, token_id))
+
+    def permission(self, *operations: str) -> str:
+        """Create a permission with these operations and return its id."""
+        name = f"permission {next(self._numbers)}"
+        payload = {"name": name, "operations": list(operations)}
+        made = self.call(
+            self.admin,
+            "POST",
+            "/permissions",
+            payload,
+            "Permissions:Create",
+            lambda act: permissions.create(act, name=name, operations=list(operations)),
+        )
+        return str(made["id"])
 
     def service_account(self, name: str) -> Actor:
         """Create a machine that may do everything."""
@@ -342,8 +449,8 @@ class World:
 
     # --- wallets and policies -------------------------------------------------------------------------------------
 
-    def wallet(self, *tags: str, dollars: int = 10**9) -> str:
-        """Create a funded wallet and return its id."""
+    def wallet(self, *tags: str, dollars: int = 10**9, key: SigningKey | None = None) -> str:
+        """Create a funded wallet, around ``key`` or a made-up one, and return its id."""
         wallet_id = wallets.new_wallet_id(self.entropy)
         payload: dict[str, Any] = {"network": NETWORK}
         if tags:
@@ -359,8 +466,8 @@ class World:
                 wallet_id=wallet_id,
                 network=NETWORK,
                 key_id=f"key-{wallet_id}",
-                address="0x" + self.entropy.token(20).hex(),
-                public_key="02" + self.entropy.token(32).hex(),
+                address="0x" + self.entropy.token(20).hex() if key is None else key.address,
+                public_key="02" + self.entropy.token(32).hex() if key is None else key.public_key.hex(),
                 name=None,
                 external_id=None,
                 tags=tags,

@@ -209,6 +209,7 @@ async def test_a_reorganisation_takes_receipt_and_block_hash_away(
 async def test_fees_are_enough_to_be_mined(node: tools.Anvil, chain: EvmChain) -> None:
     payer = Payer(node)
     fees = await chain.fees()
+    assert fees.block_number == (await chain.head()).number
     assert 0 <= fees.tip_slow <= fees.tip_standard <= fees.tip_fast
     tip = fees.tip_standard
     raw = payer.sign(max_priority_fee_per_gas=tip, max_fee_per_gas=fees.base_fee + tip)
@@ -226,6 +227,7 @@ async def test_tokens_are_read_called_and_estimated(node: tools.Anvil, chain: Ev
     minted = int(tools.mint(node.url, contract, payer.address, 100)["blockNumber"], 16)
     assert await chain.balance_at(payer.address, token, minted) == 100
     assert await chain.balance_at(payer.address, token, minted - 1) == 0
+    assert await chain.balances(payer.address, [COIN, token]) == [10**18, 100]
     assert len(await chain.code_at(contract)) > 0
     assert await chain.code_at(payer.address) == b""
     gas = await chain.estimate_gas(payer.address, contract, 0, erc20_transfer(recipient, 100))

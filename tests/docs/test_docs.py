@@ -110,6 +110,7 @@ ETH = "3000"
 """
 CHANGES: Mapping[str, tuple[str, str]] = {
     "policies.default": ('"allow"', '"block"'),
+    "governance.loosening_delay_s": ("[policies]", "[governance]\nloosening_delay_s = 0\n[policies]"),
     "prices.static.SYMBOL": ('"3000"', '"3001"'),
     "networks.NAME.chain_id": ("chain_id = 1\n", "chain_id = 3\n"),
     "networks.NAME.finality": ("{ blocks = 2 }", '{ tag = "finalized" }'),
@@ -225,6 +226,7 @@ def test_every_write_is_signed_but_for_those_that_come_before_a_signature() -> N
     assert unsigned == {name for name in generate.OPEN_ROUTES if name.startswith("POST")} | {
         "POST /auth/action",
         "POST /auth/action/init",
+        "POST /auth/credentials/init",
         "PUT /auth/logout",
     }
 
@@ -267,10 +269,11 @@ def test_targets_of_make_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_commands_of_the_documents_exist(page: Path) -> None:
-    commands = (ROOT / "src/outlay/cli/commands.py").read_text()
+    commands = "".join((ROOT / f"src/outlay/cli/{name}.py").read_text() for name in ("commands", "evidence"))
     known = set(re.findall(r"^def (\w+)\(", commands, re.MULTILINE)) | {"users", "list"}
     known |= {name for name in ("wallets", "assets") if f'{name} = App(name="{name}"' in commands}
-    wanted = set(re.findall(r"\boutlay (?:users |config )?([a-z]+) (?:unfreeze )?--", page.read_text()))
+    called = r"\boutlay (?:users |config |evidence )?([a-z]+) (?:unfreeze |[a-z]+\.json )?--"
+    wanted = set(re.findall(called, page.read_text()))
     assert [word for word in sorted(wanted) if word not in known] == []
 
 
@@ -284,6 +287,17 @@ def test_tests_named_as_proof_exist() -> None:
         if not (ROOT / "tests" / file).is_file() or (name and f"def {name}(" not in (ROOT / "tests" / file).read_text())
     ]
     assert missing == []
+
+
+def test_every_attack_is_on_its_page() -> None:
+    page = (ROOT / "docs/reference/attacks.md").read_text()
+    tried = [
+        f"attacks/{path.name}::{name}"
+        for path in sorted((ROOT / "tests/attacks").glob("test_*.py"))
+        for name in re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(), re.MULTILINE)
+    ]
+    assert len(tried) > 100
+    assert [name for name in tried if f"`{name}`" not in page] == []
 
 
 def test_a_decision_names_its_check() -> None:
@@ -383,7 +397,9 @@ def test_the_start_page_leads_to_a_payout(tmp_path: Path) -> None:
         script += code + "".join(WAIT_FOR_PORT.replace("PORT", number) for number in waits)
     script += (
         "outlay users list --url $URL --token-file var/admin.token | grep -q treasury@example.com\n"
+        'SEEN=$(python -c \'import json; print(json.load(open("var/registered.json"))["fingerprint"])\')\n'
         'outlay users activate --url $URL --user "$APPROVER" --credential "$ADMIN" --key-file $ADMIN_KEY'
+        " --fingerprint $SEEN"
         " --token-file var/admin.token | grep -q '\"mayVote\": true'\n"
         'WALLET=$(python -c \'import json; print(json.load(open("var/profile.json"))["walletId"])\')\n'
         'AS="--url $URL --credential=$ADMIN --key-file $ADMIN_KEY --token-file var/admin.token"\n'

@@ -20,6 +20,9 @@ UNKNOWN = {
     "approvalId": "ap",
     "webhookId": "wh",
     "eventId": "whe",
+    "changeId": "cr",
+    "credentialUuid": "cr",
+    "tokenId": "to",
 }
 
 
@@ -251,11 +254,15 @@ BODIES: dict[str, Any] = {
     "ApplyConfig": {"moneySettings": {}},
     "ArchivePermission": {"isArchived": True},
     "CreateAssignment": {"identityId": "us-00000-00000-0000000000000000"},
+    "CreateCredential": {"credentialKind": "Key", "credentialInfo": {}, "challengeIdentifier": "x"},
+    "CreatePat": {"name": "x", "publicKey": "x"},
     "CreatePermission": {"name": "x", "operations": ["Wallets:Read"]},
     "CreateServiceAccount": {"name": "x", "publicKey": "x"},
     "CreateUser": {"email": "ops@example.com", "kind": "CustomerEmployee"},
     "CreateWallet": {"network": NETWORK},
     "CreateWebhook": {"url": "https://example.com", "events": ["*"]},
+    "CredentialInit": {"kind": "Key"},
+    "CredentialName": {"credentialUuid": "cr-00000-00000-0000000000000000"},
     "DecisionBody": {"value": "Approved"},
     "Login": {"challengeIdentifier": "x", "firstFactor": {}},
     "LoginInit": {"username": "x"},
@@ -272,6 +279,7 @@ BODIES: dict[str, Any] = {
     "Tags": {"tags": ["a"]},
     "Unfreeze": {"reason": "x"},
     "UnfreezeAsset": {"network": NETWORK, "asset": TOKEN, "reason": "x"},
+    "UpdatePat": {"name": "y"},
     "UpdatePermission": {"name": "y"},
     "UpdateServiceAccount": {"name": "y"},
     "UpdateWallet": {"name": "y"},

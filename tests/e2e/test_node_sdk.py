@@ -3,44 +3,15 @@
 The scripts in ``node/`` make the calls and print what the SDK returned and every HTTP exchange; the checks are here.
 """
 
-import json
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import dfns_sdk.generated.wallets.types as wallet_types
 
 from tests.dfns_types import assert_conforms, assert_id
-from tests.tools import ROOT
+from tests.e2e.node_scripts import caller, run, statuses
 from tests.world import ETH, KEY_KINDS, NETWORK, PAYER, USDC, Receiver, World, new_key
 
 RECIPIENT = "0x" + "55" * 20
-SCRIPTS = Path(__file__).parent / "node"
-
-
-def run(world: World, script: str, **given: Any) -> Any:
-    """Run one script against ``world`` and return what it printed."""
-    assert (ROOT / "tools/node_modules/@dfns/sdk-keysigner").is_dir(), "the SDK is missing: run `make setup`"
-    text = json.dumps({"url": world.url, "orgId": world.org_id, **given})
-    ran = subprocess.run(
-        ["node", SCRIPTS / script], input=text, capture_output=True, text=True, timeout=90, check=False
-    )
-    assert ran.returncode == 0, f"{script} failed: {ran.stderr[-3000:]}"
-    return json.loads(ran.stdout)
-
-
-def caller(who: Any) -> dict[str, str]:
-    """Return what a script needs to call as somebody."""
-    return {"token": who.token, "credentialId": who.credential_id, "privateKey": who.private_key}
-
-
-def statuses(result: Any, *, method: str | None = None, path: str = "") -> set[int]:
-    """Return the HTTP statuses of a script's exchanges; only of one method or of paths containing ``path``."""
-    return {
-        each["status"]
-        for each in result["exchanges"]
-        if (method is None or each["method"] == method) and path in each["path"]
-    }
 
 
 def test_a_person_registers_logs_in_and_out(world: World) -> None:

@@ -32,7 +32,7 @@ SUPPLIER = "0x" + "11" * 20
 CONTRACTOR = "0x" + "22" * 20
 STRANGER = "0x" + "33" * 20
 TRANSFER_EXTRAS = ("waitingReason", "flag")
-USER_EXTRAS = ("externalId", "mayVote", "registrationCode")
+USER_EXTRAS = ("externalId", "mayVote", "registrationCode", "credentials")
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,7 @@ def forbidden_calls(world: World, sdk: Any, wallet: Any) -> dict[str, Callable[[
     }
     hook = {"url": "http://127.0.0.1:9/hook", "events": ["*"]}
     return {
+        "Auth:Pats:Create": lambda: auth.create_personal_access_token({"name": "n", "publicKey": public}),
         "Auth:ServiceAccounts:Create": lambda: auth.create_service_account({"name": "n", "publicKey": public}),
         "Auth:ServiceAccounts:Read": auth.list_service_accounts,
         "Auth:ServiceAccounts:Update": lambda: auth.update_service_account(someone, {"name": "n"}),

@@ -12,12 +12,14 @@ from outlay.core.policy import (
     AlwaysTrigger,
     AmountLimit,
     AmountVelocity,
+    AssetLimit,
     Block,
     CountVelocity,
     Facts,
     Filters,
     Group,
     NoAction,
+    NominalLimit,
     Policy,
     RecipientWhitelist,
     RequestApproval,
@@ -35,6 +37,8 @@ ADDRESSES = tuple("0x" + digit * 40 for digit in "123")
 USERS = ("us-1", "us-2", "us-3", "us-4")
 WALLETS = ("wa-1", "wa-2")
 TAGS = ("a", "b")
+NETWORKS = ("Ethereum", "Base")
+TIDS = ("native:eth", "native:pol", "erc20:" + ADDRESSES[0], "erc20:" + ADDRESSES[1])
 STRICTNESS = {"allow": 0, "hold": 1, "block": 2}
 
 # Around a few round numbers, so that being equal to a limit is common.
@@ -42,9 +46,19 @@ values = st.sampled_from([10**8, 5 * 10**8]).flatmap(lambda near: st.integers(ne
 timeframes = st.integers(1, TIMEFRAME_MAX)
 scopes = st.sampled_from(Scope)
 listed = st.lists(st.sampled_from(ADDRESSES), unique=True).map(tuple)
+asset_limits = st.builds(AssetLimit, st.sampled_from(NETWORKS), st.sampled_from(TIDS), st.integers(0, 4))
+
+
+def one_of_each(limit: AssetLimit) -> tuple[str, str]:
+    """Return what a rule may list once: an asset; of each network one native coin."""
+    return limit.network, "native" if limit.tid.startswith("native:") else limit.tid
+
+
+nominal_limits = st.lists(asset_limits, min_size=1, max_size=4, unique_by=one_of_each)
 rules: st.SearchStrategy[Rule] = st.one_of(
     st.just(AlwaysTrigger()),
     st.builds(AmountLimit, values),
+    nominal_limits.map(lambda assets: NominalLimit(tuple(assets))),
     st.builds(AmountVelocity, values, timeframes, scopes),
     st.builds(CountVelocity, st.integers(0, 5), timeframes, scopes),
     listed.map(lambda addresses: RecipientWhitelist(addresses, frozenset(addresses))),
@@ -84,7 +98,14 @@ policies = st.builds(
     filters=filters,
 )
 policy_sets = st.lists(policies, max_size=5, unique_by=lambda policy: policy.id)
-facts = st.builds(Facts, value=st.none() | values, recipient=st.none() | st.sampled_from(ADDRESSES))
+facts = st.builds(
+    Facts,
+    value=st.none() | values,
+    recipient=st.none() | st.sampled_from(ADDRESSES),
+    network=st.sampled_from(NETWORKS),
+    tid=st.none() | st.sampled_from(TIDS),
+    amount=st.none() | st.integers(1, 6),
+)
 
 
 @st.composite
@@ -154,6 +175,9 @@ def test_what_is_not_known_triggers_every_rule_that_asks_for_it(
     no_price = evaluate(policy, replace(payout, value=None), window)
     no_recipient = evaluate(policy, replace(payout, recipient=None), window)
     no_window = evaluate(policy, payout, None)
+    for unknown in ({"network": None}, {"tid": None}, {"amount": None}):
+        no_asset = evaluate(policy, replace(payout, **unknown), window)
+        assert no_asset.triggered or not isinstance(policy.rule, NominalLimit)
     assert no_price.triggered or not isinstance(policy.rule, AmountLimit | AmountVelocity)
     assert no_recipient.triggered or not isinstance(policy.rule, RecipientWhitelist)
     assert no_window.triggered or not isinstance(policy.rule, AmountVelocity | CountVelocity)

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from outlay.actions import organization, people, permissions, wallets
+from outlay.actions import organization, pats, people, permissions, wallets
 from outlay.config import parse
 from outlay.core import ids
 from outlay.core.asset import NATIVE
@@ -91,6 +91,7 @@ def told(seed: int = 1) -> Story:
 
 def _live(world: World) -> None:
     bot, one = world.service_account("payouts bot"), world.person("approver@example.com")
+    _manage_keys(world, world.admin)
     late = world.person("late@example.com", vouched=False)
     _call(world, "PUT", f"/auth/users/{late.user_id}/activate", {}, "Auth:Users:Activate", late.user_id)
     wallet = world.wallet("payouts", "europe")
@@ -137,6 +138,20 @@ def _call(world: World, method: str, path: str, payload: Any, operation: str, us
     action = {"Activate": people.activate, "Deactivate": people.deactivate, "Delete": people.delete}
     chosen, machine = action[operation.rsplit(":", 1)[1]], "ServiceAccounts" in operation
     world.call(world.admin, method, path, payload, operation, lambda act: chosen(act, user_id, service_account=machine))
+
+
+def _manage_keys(world: World, actor: Actor) -> None:
+    """Add a key and a personal access token, switch them off and on, rename the token, remove both."""
+    key, (pat, token_id) = world.second_key(actor), world.personal_token(actor, "Wallets:Read", seconds=60)
+    for state in ("deactivate", "activate", "delete"):
+        world.switch_key(actor, key.credential_uuid, state)
+    path, name = f"/auth/pats/{token_id}", {"name": "reader"}
+    world.call(
+        actor, "PUT", path, name, None, lambda act: pats.rename(act, token_id, name=name["name"], external_id=None)
+    )
+    for state in ("deactivate", "activate", "delete"):
+        world.switch_token(actor, token_id, state)
+    assert pat.user_id == actor.user_id
 
 
 def _manage_wallet(world: World, wallet: str) -> None:

@@ -14,8 +14,15 @@ from outlay.evidence.assertion import Credential, parse_assertion
 from outlay.evidence.attestation import fingerprint, key_attestation, new_key_pair
 from outlay.evidence.bundle import EvidenceBroken, evidence_document, verify_evidence
 from outlay.evidence.canonical import STORED_DEPTH, canonical, digest, payload_digest, read_json
-from outlay.evidence.challenge import Preimage, RegistrationPreimage, action_challenge, registration_challenge
-from outlay.evidence.history import History, verify_bundle, verify_history
+from outlay.evidence.challenge import (
+    CredentialPreimage,
+    Preimage,
+    RegistrationPreimage,
+    action_challenge,
+    credential_challenge,
+    registration_challenge,
+)
+from outlay.evidence.history import History, verify_history
 from outlay.evidence.record import RecordBroken, build_record, record_hash
 from outlay.evidence.sign import sign_challenge
 
@@ -180,10 +187,13 @@ class Organization:
         """Add a key of the holder's own."""
         second = self.person(name)
         second.credential = dataclasses.replace(second.credential, user_id=holder.credential.user_id)
-        info = key_attestation(second.private, "any challenge", cred_id=second.credential.credential_id)
+        preimage = CredentialPreimage(org="or-1", user_id=holder.credential.user_id, nonce=name, issued=1, expires=2)
+        challenge = credential_challenge(preimage)
+        info = key_attestation(second.private, challenge, cred_id=second.credential.credential_id)
         payload = {"credentialKind": "Key", "credentialInfo": info, "credentialName": name}
+        body = {**key_of(second), "preimage": preimage.document()}
         second.record = self.change(
-            holder, "POST", "/auth/credentials", payload, "credential.created", second.credential.uuid, key_of(second)
+            holder, "POST", "/auth/credentials", payload, "credential.created", second.credential.uuid, body
         )
         return second
 
@@ -199,8 +209,13 @@ class Organization:
 
     def check(self, *evidence: dict[str, Any]) -> list[Preimage]:
         """Verify evidence with this organization's records, through JSON text."""
-        bundle = {"v": 1, "records": self.records, "evidence": list(evidence)}
-        return verify_bundle(read_json(canonical(bundle), max_depth=STORED_DEPTH), self.root)
+        history = self.history()
+        preimages = []
+        for document in json.loads(canonical(list(evidence))):
+            preimages.append(verify_evidence(document))
+            history.signer(document, preimages[-1])
+            history.check_policy_set(document["policySet"], history.numbers[preimages[-1].records_head])
+        return preimages
 
     def pay(self, signer: Person, **changes: Any) -> dict[str, Any]:
         """Return evidence of a transfer request."""
@@ -351,7 +366,7 @@ def test_withdrawn_key_does_not_come_back_with_its_holder(org: Organization) -> 
     bot = org.service_account("bot")
     spare = org.second_key(bot, "spare")
     body = {"credentialUuid": cr("bot")}
-    org.change(bot, "PUT", "/auth/credentials/deactivate", body, "credential.deactivated", cr("bot"), body)
+    org.change(spare, "PUT", "/auth/credentials/deactivate", body, "credential.deactivated", cr("bot"), body)
     keys = sorted(fingerprint(each.credential.public_key) for each in (bot, spare))
     org.switch(bot, "activate", place="service-accounts", fingerprints=keys)
     with pytest.raises(EvidenceBroken):
@@ -432,7 +447,7 @@ def test_database_signed_again_with_new_keys_fails(org: Organization) -> None:
     forged = Organization()
     forged.service_account("bot")
     with pytest.raises(RecordBroken):
-        verify_bundle({"v": 1, "records": forged.records, "evidence": []}, org.root)
+        verify_history(forged.records, org.root)
 
     org.admin = dataclasses.replace(org.person("admin"), record=org.root)
     org.service_account("bot")
@@ -564,23 +579,12 @@ def test_invitation_names_the_key_the_admin_signed(org: Organization) -> None:
         org.history()
 
 
-def test_malformed_bundles_are_bad_input(org: Organization) -> None:
+def test_malformed_first_records_are_bad_input(org: Organization) -> None:
     """Whatever a file holds, the verifier names it."""
-    good = {"v": 1, "records": org.records, "evidence": []}
-    assert verify_bundle(good, org.root) == []
     bodies: list[dict[str, Any]] = [{}, {"admin": None}, {"admin": {}}, {"admin": {"userId": 1, **key_of(org.admin)}}]
-    for bad in (
-        None,
-        {},
-        {**good, "v": 2},
-        {**good, "records": []},
-        {**good, "records": [None]},
-        {**good, "records": {}},
-        {**good, "evidence": [None]},
-        {**good, "x": 1},
-    ):
+    for records in ([], [None]):
         with pytest.raises(InvalidInput):
-            verify_bundle(bad, org.root)
+            verify_history(records, org.root)  # type: ignore[arg-type]
     for body in bodies:
         genesis = {**org.records[0], "body": body}
         with pytest.raises(InvalidInput):

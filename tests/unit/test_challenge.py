@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from outlay.core.errors import InvalidInput, InvariantBroken
 from outlay.evidence.challenge import (
+    CredentialPreimage,
     LoginPreimage,
     Preimage,
     RegistrationPreimage,
     action_challenge,
+    credential_challenge,
     login_challenge,
     normalize_path,
     registration_challenge,
@@ -26,6 +28,7 @@ READERS: dict[str, Callable[[Any], str]] = {
     "outlay.action.v1": lambda document: action_challenge(Preimage.from_document(document)),
     "outlay.login.v1": lambda document: login_challenge(LoginPreimage.from_document(document)),
     "outlay.registration.v1": lambda document: registration_challenge(RegistrationPreimage.from_document(document)),
+    "outlay.credential.v1": lambda document: credential_challenge(CredentialPreimage.from_document(document)),
 }
 
 DECISION = Preimage(
@@ -81,9 +84,12 @@ def test_purposes_never_share_a_challenge() -> None:
     login = LoginPreimage(org="o", identity="u", credentials=(), nonce="n", issued=1, expires=2)
     registration = RegistrationPreimage(org="o", user_id="u", invitation="0" * 64, nonce="n", issued=1, expires=2)
 
-    challenges = {action_challenge(DECISION), login_challenge(login), registration_challenge(registration)}
+    key = CredentialPreimage(org="o", user_id="u", nonce="n", issued=1, expires=2)
 
-    assert len(challenges) == 3
+    challenges = {action_challenge(DECISION), login_challenge(login), registration_challenge(registration)}
+    challenges.add(credential_challenge(key))
+
+    assert len(challenges) == 4
     assert {43} == {len(challenge) for challenge in challenges}
 
 

@@ -474,7 +474,7 @@ def test_a_bad_action_is_refused_by_field(action: Any, field: str) -> None:
     [
         ({"name": " "}, "name"),
         ({"name": None}, "name"),
-        ({"activityKind": "Policies:Modify"}, "activityKind"),
+        ({"activityKind": "Wallets:IncomingTransaction"}, "activityKind"),
         ({"activityKind": None}, "activityKind"),
         ({"surprise": 1}, "surprise"),
         ({"filters": []}, "filters"),

@@ -528,6 +528,7 @@ RECEIPT_DEFECTS: tuple[dict[str, Any], ...] = (
     {"logs": [{**LOG, "removed": True}]},
     {"logs": [{**LOG, "transactionHash": "0x" + "ac" * 32}]},
 )
+OLDEST = {"oldestBlock": "0x5"}
 BAD_ANSWERS: list[tuple[str, Any, Callable[[EvmChain], Any]]] = [
     *(
         ("eth_getTransactionReceipt", {**RECEIPT, **changes}, lambda chain: chain.receipts([HASH]))
@@ -554,12 +555,13 @@ BAD_ANSWERS: list[tuple[str, Any, Callable[[EvmChain], Any]]] = [
         for history in (
             None,
             {},
-            {"baseFeePerGas": ["0x1"], "gasUsedRatio": [], "reward": []},
-            {"baseFeePerGas": ["0x1", "0x2"], "gasUsedRatio": [0.5], "reward": None},
-            {"baseFeePerGas": ["0x1", "0x2"], "gasUsedRatio": [0.5], "reward": [["0x1"]]},
-            {"baseFeePerGas": ["0x1", "0x2"], "gasUsedRatio": ["x"], "reward": [["0x1", "0x1", "0x1"]]},
-            {"baseFeePerGas": ["0x1", 2], "gasUsedRatio": [0.5], "reward": [["0x1", "0x1", "0x1"]]},
-            {"baseFeePerGas": {"a": 1}, "gasUsedRatio": [0.5], "reward": [["0x1", "0x1", "0x1"]]},
+            {**OLDEST, "baseFeePerGas": ["0x1"], "gasUsedRatio": [], "reward": []},
+            {**OLDEST, "baseFeePerGas": ["0x1", "0x2"], "gasUsedRatio": [0.5], "reward": None},
+            {**OLDEST, "baseFeePerGas": ["0x1", "0x2"], "gasUsedRatio": [0.5], "reward": [["0x1"]]},
+            {**OLDEST, "baseFeePerGas": ["0x1", "0x2"], "gasUsedRatio": ["x"], "reward": [["0x1", "0x1", "0x1"]]},
+            {**OLDEST, "baseFeePerGas": ["0x1", 2], "gasUsedRatio": [0.5], "reward": [["0x1", "0x1", "0x1"]]},
+            {"baseFeePerGas": ["0x1", "0x2"], "gasUsedRatio": [0.5], "reward": [["0x1", "0x1", "0x1"]]},
+            {**OLDEST, "baseFeePerGas": {"a": 1}, "gasUsedRatio": [0.5], "reward": [["0x1", "0x1", "0x1"]]},
         )
     ),
 ]
@@ -583,18 +585,40 @@ async def test_balances_are_read_at_the_block_asked_for() -> None:
     assert await chain.balance_at(OWNER, TOKEN, 9) == 10
 
 
+async def test_balances_of_a_wallet_are_read_with_one_request() -> None:
+    class Counting(FakeNodes):
+        async def post(self, url: str, body: bytes) -> bytes:
+            sent.append(json.loads(body))
+            return await super().post(url, body)
+
+    sent: list[Any] = []
+    chain = EvmChain(rpc_of(Counting(a=node(eth_getBalance="0x7", eth_call=f"0x{8:064x}"))), Finality(blocks=1))
+    assert await chain.balances(OWNER, [COIN, TOKEN, COIN]) == [7, 8, 7]
+    check, batch = sent
+    assert check["method"] == "eth_chainId"
+    assert [call["params"][1] for call in batch] == ["latest"] * 3
+
+
+async def test_one_balance_that_cannot_be_read_makes_all_of_them_unknown() -> None:
+    for broken in ("0x", None, Error("execution reverted", 3), Error("limit exceeded")):
+        chain = chain_of(a=node(eth_getBalance="0x7", eth_call=broken))
+        with pytest.raises(ChainUnavailable):
+            await chain.balances(OWNER, [COIN, TOKEN])
+
+
 async def test_fees_are_medians_of_busy_blocks() -> None:
     def history(count: str, newest: str, percentiles: list[int]) -> dict[str, Any]:
         assert (int(count, 16), newest, percentiles) == (20, "latest", [10, 50, 90])
         rewards = [["0x1", "0x5", "0x9"], ["0x0"] * 3, ["0x3", "0x7", "0xb"], ["0x2", "0x6", "0xa"]]
-        return {"baseFeePerGas": ["0x64"] * 4 + ["0x65"], "gasUsedRatio": [1, 0, 0.5, 0.1], "reward": rewards}
+        return {**OLDEST, "baseFeePerGas": ["0x64"] * 4 + ["0x65"], "gasUsedRatio": [1, 0, 0.5, 0.1], "reward": rewards}
 
     fees = await chain_of(a=node(eth_feeHistory=history)).fees()
     assert (fees.base_fee, fees.tip_slow, fees.tip_standard, fees.tip_fast) == (101, 2, 6, 10)
+    assert fees.block_number == 8
 
 
 async def test_an_idle_chain_is_asked_for_a_tip() -> None:
-    idle = {"baseFeePerGas": ["0x64", "0x65"], "gasUsedRatio": [0], "reward": [["0x0", "0x0", "0x0"]]}
+    idle = {**OLDEST, "baseFeePerGas": ["0x64", "0x65"], "gasUsedRatio": [0], "reward": [["0x0", "0x0", "0x0"]]}
     fees = await chain_of(a=node(eth_feeHistory=idle, eth_maxPriorityFeePerGas="0x8")).fees()
     assert (fees.base_fee, fees.tip_slow, fees.tip_standard, fees.tip_fast) == (101, 8, 8, 8)
 

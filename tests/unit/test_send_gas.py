@@ -7,7 +7,8 @@ from typing import Any
 from outlay.chains import Fees
 from outlay.config import parse
 from outlay.core.errors import ChainUnavailable
-from outlay.engine.send import GAS_MARGIN_PERCENT, NATIVE_GAS, Send
+from outlay.core.fees import NATIVE_GAS
+from outlay.engine.send import GAS_MARGIN_PERCENT, Send
 
 PERSON, CONTRACT, TOKEN = ("0x" + digits * 20 for digits in ("11", "22", "33"))
 CONFIG = parse(
@@ -36,7 +37,7 @@ class Node:
         self.asked: list[Sequence[str]] = []
 
     async def fees(self) -> Fees:
-        return Fees(base_fee=1, tip_slow=1, tip_standard=1, tip_fast=1)
+        return Fees(block_number=9, base_fee=1, tip_slow=1, tip_standard=1, tip_fast=1)
 
     async def codes_at(self, addresses: Sequence[str]) -> list[bytes]:
         self.asked.append(addresses)

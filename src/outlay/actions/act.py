@@ -1,17 +1,17 @@
 """One signed request being carried out: who asks, what they signed, and the unit it happens in.
 
-``perform`` is the one door for writes. It verifies the signature again inside the unit, re-reads the bearer, the
-identity, the credential and the permission, spends the challenge's nonce together with the effect, and keeps an
-action's own refusal from leaving anything but the spent nonce behind.
+``verify`` checks the signature again inside the unit and re-reads the bearer, the identity, the credential and the
+permission; ``perform`` (its own module) carries the action out.
 """
 
 import functools
 import hashlib
 import hmac
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from outlay.actions import govern
 from outlay.actions.work import Work
 from outlay.config import Config
 from outlay.core import ids
@@ -21,20 +21,23 @@ from outlay.core.errors import (
     HeadMoved,
     NotAuthenticated,
     NotPermitted,
-    Refused,
+    PreconditionFailed,
 )
-from outlay.core.seams import DAY, MINUTE, SECOND, Entropy, Instant
+from outlay.core.personal_token import token_operations
+from outlay.core.seams import MINUTE, SECOND, Entropy, Instant
 from outlay.evidence.assertion import Assertion, Credential, verify_assertion
 from outlay.evidence.base64url import to_base64url
 from outlay.evidence.bundle import evidence_document
 from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage, action_challenge
-from outlay.evidence.record import CLOCKS_APART, build_record, record_hash
+from outlay.evidence.record import CHANGE_APPLIED, CLOCKS_APART, build_record, record_hash
 from outlay.store import evidence, organizations, permissions, policies, users
-from outlay.store.database import Row, Unit, savepoint
+from outlay.store.database import Row, Unit
 
 CHALLENGE_LIFE: Instant = 15 * MINUTE
 TOKEN_LIFE: Instant = 5 * MINUTE
+PAT = "Pat"
+"""Kind of a personal access token's row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,7 @@ class Caller:
     is_service_account: bool
     is_vouched: bool  #: an admin stands for the key: only then may it sign anything
     operations: frozenset[str]
+    pat_key: str | None = None  #: uuid of the one key that may sign; None: the bearer is no personal access token
 
     def require(self, *operations: str) -> None:
         """Refuse a caller that lacks one of ``operations``.
@@ -81,6 +85,39 @@ class SignedCall:
     token_expires: Instant
 
 
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """A change request whose people agreed."""
+
+    change_id: str
+    kind: str
+    subject: str
+    body: dict[str, Any]  #: of the record, as people saw it
+
+    def named(self, prefix: str) -> str:
+        """Return the identifier with ``prefix`` that the request names."""
+        texts = (self.subject, *(value for value in self.body.values() if isinstance(value, str)))
+        return next(text for text in texts if ids.is_id(text, prefix))
+
+    def record(self, act: "Act", kind: str, subject: str, body: dict[str, Any]) -> str:
+        """Append the record that carries out what was agreed on, and nothing else.
+
+        Raises:
+            PreconditionFailed: it would not be what people saw.
+        """
+        if (kind, subject) != (self.kind, self.subject) or canonical(body) != canonical(self.body):
+            raise PreconditionFailed("what it would change has changed since it was asked for: ask again")
+        return append_record(
+            act.unit,
+            organizations.get(act.unit),
+            kind=CHANGE_APPLIED,
+            subject=subject,
+            body={"change": self.change_id, "kind": kind, "body": body},
+            evidence=None,
+            now=act.now,
+        )
+
+
 @dataclass(slots=True, kw_only=True)
 class Act:
     """One write: its unit, instant, caller and evidence. Actions set ``result_id``."""
@@ -96,6 +133,8 @@ class Act:
     credential_record: str | None
     payload: Any
     result_id: str | None = None
+    agreed: Agreed | None = None  #: set where a change is carried out that people agreed on
+    weakened: tuple[str, str, govern.Counts] | None = None  #: kind and subject of what may leave too few people
 
     @property
     def work(self) -> Work:
@@ -103,7 +142,9 @@ class Act:
         return Work(unit=self.unit, now=self.now, entropy=self.entropy, config=self.config)
 
     def new_id(self, prefix: str) -> str:
-        """Return a fresh identifier."""
+        """Return a fresh identifier; of a change that was agreed on, the one people saw."""
+        if self.agreed is not None:
+            return self.agreed.named(prefix)
         return ids.new_id(prefix, self.entropy)
 
     def evidence(self) -> dict[str, Any]:
@@ -128,16 +169,34 @@ class Act:
     def record(self, kind: str, subject: str, body: dict[str, Any]) -> str:
         """Append a record of this change to the organization's chain and return its hash.
 
+        Nothing may have been changed before: a change that people have to agree to ends here, for now.
+
         Raises:
             HeadMoved: the chain grew since the change was signed.
+            NeedsApproval, NotPermitted, Conflict: as ``govern.check_record``.
         """
+        counts = govern.counts_before(self.unit, kind)
+        if counts is not None:
+            self.weakened = (kind, subject, counts)
+        if self.agreed is not None:
+            return self.agreed.record(self, kind, subject, body)
         if self.call.preimage.records_head != self.org.head:
             raise HeadMoved(
                 "somebody changed the organization's settings after this change was signed: read them and sign again"
             )
+        govern.check_record(self.unit, kind=kind, subject=subject, body=body, now=self.now)
         return append_record(
             self.unit, self.org, kind=kind, subject=subject, body=body, evidence=self.evidence(), now=self.now
         )
+
+    def check_quorums(self) -> None:
+        """Refuse what leaves too few people to govern; called once the change is made.
+
+        Raises:
+            PreconditionFailed: see ``govern.check_quorums``.
+        """
+        if self.weakened is not None:
+            govern.check_quorums(self.unit, *self.weakened)
 
 
 def policy_set_digest(unit: Unit) -> str:
@@ -196,13 +255,15 @@ def issue_token(
     name: str,
     now: Instant,
     life: Instant,
+    token_id: str | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
-    """Store a new bearer token's row and return its claims, to be signed.
+    """Store a new bearer token's row (``more`` are further columns) and return its claims, to be signed.
 
     The claims hold a secret of which only the hash is stored, so a leaked sealing key cannot make a token. Clients
     that set an organization look for the namespaced claim.
     """
-    token_id, secret = ids.new_id(ids.TOKEN, entropy), to_base64url(entropy.token(24))
+    token_id, secret = token_id or ids.new_id(ids.TOKEN, entropy), to_base64url(entropy.token(24))
     users.add_token(
         unit,
         id=token_id,
@@ -211,7 +272,7 @@ def issue_token(
         secret_hash=_hash(secret),
         kind=kind,
         name=name,
-        is_active=True,
+        **{"is_active": True, **more},
         created_at=now,
         expires_at=now + life,
     )
@@ -252,18 +313,42 @@ def authenticate(unit: Unit, claims: dict[str, Any], *, now: Instant) -> Caller:
     user = users.find(unit, row.user_id)
     if user is None or not user.is_active:
         raise NotAuthenticated("User account has been deactivated.")
-    if row.credential_id is not None:
-        held = users.find_credential(unit, row.credential_id)
-        if held is None or not held.is_active:
-            raise NotAuthenticated("the credential of this token was deactivated")
+    held = None if row.credential_id is None else users.find_credential(unit, row.credential_id)
+    is_pat = row.kind == PAT
+    if (is_pat or row.credential_id is not None) and (held is None or not held.is_active):
+        raise NotAuthenticated("the credential of this token was deactivated")
+    if is_pat and held is not None:
+        operations = _pat_operations(unit, held)
+    else:
+        operations = permissions.operations_of(unit, user.id)
     return Caller(
         user_id=user.id,
         token_id=row.id,
         username=user.username,
         is_service_account=user.is_service_account,
         is_vouched=user.may_vote,
-        operations=permissions.operations_of(unit, user.id),
+        operations=operations,
+        pat_key=row.credential_id if is_pat else None,
     )
+
+
+def key_operations(unit: Unit, key: Row) -> frozenset[str]:
+    """Return what calls that a key signs may do, as the database stands now."""
+    is_of_a_pat = users.is_of_a_pat(unit, key.id)
+    return _pat_operations(unit, key) if is_of_a_pat else permissions.operations_of(unit, key.user_id)
+
+
+def _pat_operations(unit: Unit, key: Row) -> frozenset[str]:
+    limit = None if key.permission_id is None else permissions.operations_in(unit, key.permission_id)
+    return token_operations(permissions.operations_of(unit, key.user_id), limit)
+
+
+def signing_keys(unit: Unit, caller: Caller) -> list[Row]:
+    """Return the keys that may sign the caller's calls: of a personal access token only its own, else all but those."""
+    if caller.pat_key is None:
+        return list(users.own_keys_of(unit, caller.user_id, active_only=True))
+    key = users.find_credential(unit, caller.pat_key)
+    return [] if key is None or not key.is_active else [key]
 
 
 def credential_of(row: Row, *, origins: Collection[str]) -> Credential:
@@ -278,61 +363,6 @@ def credential_of(row: Row, *, origins: Collection[str]) -> Credential:
         origins=tuple(origins),
         sign_count=row.sign_count or 0,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What ``perform`` kept: a result, or an action's own refusal (its nonce is spent)."""
-
-    result: Any = None
-    refusal: Refused | None = None
-
-
-def perform(
-    unit: Unit,
-    *,
-    now: Instant,
-    entropy: Entropy,
-    config: Config,
-    claims: dict[str, Any],
-    call: SignedCall,
-    method: str,
-    path: str,
-    payload: Any,
-    operations: Collection[str],
-    action: Callable[[Act], Any],
-) -> Outcome:
-    """Verify a signed call and carry out its action, in one unit.
-
-    Raises:
-        NotAuthenticated, NotPermitted: nothing was done and the challenge is not spent.
-    """
-    act = verify(
-        unit,
-        now=now,
-        entropy=entropy,
-        config=config,
-        claims=claims,
-        call=call,
-        method=method,
-        path=path,
-        payload=payload,
-        operations=operations,
-    )
-    refusal = None
-    result = None
-    try:
-        with savepoint(unit):
-            result = action(act)
-    except Refused as error:
-        refusal = error
-    evidence.spend(
-        unit,
-        nonce=call.preimage.nonce,
-        result_id=None if refusal else act.result_id,
-        keep_until=call.preimage.expires + DAY,
-    )
-    return Outcome(result, refusal)
 
 
 def verify(
@@ -369,6 +399,8 @@ def verify(
             f"nobody vouches for the key of {caller.username} yet: an admin compares its fingerprint and activates"
             f" the user (PUT /auth/users/{caller.user_id}/activate)"
         )
+    if caller.pat_key is not None and not operations:
+        raise NotPermitted("a personal access token manages no keys and no tokens: log in")
     caller.require(*operations)
     return Act(
         unit=unit,
@@ -415,6 +447,8 @@ def _check_signature(unit: Unit, call: SignedCall, caller: Caller, config: Confi
         raise ActionSignatureInvalid("the credential that signed this was deactivated or is not yours")
     if row.id not in call.preimage.credentials:
         raise ActionSignatureInvalid("the credential that signed this was not offered by the challenge")
+    if row.id != caller.pat_key and (caller.pat_key is not None or users.is_of_a_pat(unit, row.id)):
+        raise ActionSignatureInvalid("a personal access token and its key go together, and with no other")
     credential = credential_of(row, origins=config.server.origins)
     challenge = action_challenge(call.preimage)
     verify_assertion(call.assertion, credential, challenge, origins=config.server.origins)

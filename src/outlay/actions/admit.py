@@ -1,6 +1,5 @@
 """Admission: a signed request becomes a transfer, judged and recorded in one unit."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +9,12 @@ from outlay.actions.change import change
 from outlay.actions.judge import ADMISSION, Judgement, judge, keep, open_approval
 from outlay.actions.organization import require_applied
 from outlay.core import ids
-from outlay.core.address import ZERO, parse_address
-from outlay.core.asset import NATIVE, Asset
+from outlay.core.address import ZERO
+from outlay.core.asset import Asset
 from outlay.core.errors import Conflict, InvalidInput, NotFound, PreconditionFailed, Unavailable
 from outlay.core.faultpoint import fault
-from outlay.core.intent import Intent
-from outlay.core.money import parse_amount, value_of
+from outlay.core.intent import Intent, read_intent
+from outlay.core.money import value_of
 from outlay.core.policy import Facts, required_groups
 from outlay.core.price import Quote
 from outlay.core.transfer import Event
@@ -23,9 +22,6 @@ from outlay.core.velocity import countable
 from outlay.evidence.canonical import digest
 from outlay.store import transfers, velocity, wallets, webhooks
 from outlay.store.database import Row
-
-PRIORITIES = ("Slow", "Standard", "Fast")
-_EXTERNAL_ID = re.compile(r"[\x21-\x7e]{1,50}")
 
 QuoteOf = Callable[[Asset], Quote | None]
 
@@ -65,7 +61,6 @@ def request_transfer(
     intent = _read_intent(
         act,
         wallet,
-        kind=kind,
         contract=contract,
         to=to,
         amount=amount,
@@ -88,7 +83,6 @@ def _read_intent(
     act: Act,
     wallet: Row,
     *,
-    kind: str,
     contract: str | None,
     to: str,
     amount: str,
@@ -100,22 +94,17 @@ def _read_intent(
             "give every payout an id of your own, so that a retry cannot pay twice (setting api.require_external_id)",
             field="externalId",
         )
-    if external_id is not None and _EXTERNAL_ID.fullmatch(external_id) is None:
-        raise InvalidInput("is 1 to 50 printable ASCII characters without spaces", field="externalId")
-    if priority is not None and priority not in PRIORITIES:
-        raise InvalidInput("is Slow, Standard or Fast", field="priority")
-    return Intent(
+    return read_intent(
         org=act.org.id,
-        external_id=external_id,
         initiator=act.caller.user_id,
         wallet=wallet.id,
         network=wallet.network,
         chain_id=wallet.chain_id,
-        asset=NATIVE if contract is None else parse_address(contract, field="contract"),
-        recipient=parse_address(to, field="to"),
-        amount=str(parse_amount(amount)),
-        memo="",
-        priority=priority or "Standard",
+        contract=contract,
+        to=to,
+        amount=amount,
+        priority=priority,
+        external_id=external_id,
     )
 
 
@@ -182,6 +171,9 @@ def _admit(
         price=None if quote is None else format(quote.price, "f"),
         price_source=None if quote is None else quote.source,
         price_at=None if quote is None else quote.at,
+        network=intent.network,
+        tid=asset.tid,
+        amount=amount,
     )
     judgement = judge(
         act.work,
@@ -205,6 +197,7 @@ def _admit(
         request_body=act.payload,
         initiator_id=act.caller.user_id,
         token_id=act.caller.token_id,
+        credential_id=act.credential.uuid,
         # What no counter could add up has no column either; it is above any limit a rule may have.
         value=countable(value),
         price=None if quote is None else quote.document(),

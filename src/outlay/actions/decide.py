@@ -1,17 +1,17 @@
-"""People decide about held transfers. Each decision is a signature over the transfer and the groups asked."""
+"""People decide about held transfers and changes. A decision is a signature over the content and the groups asked."""
 
 from typing import Any
 
-from outlay.actions import present
+from outlay.actions import changes, present_changes
 from outlay.actions.act import Act
-from outlay.actions.change import change, resolve_approval
-from outlay.actions.judge import decided, people
-from outlay.actions.work import Work
+from outlay.actions.carry import carry_out_if_due
+from outlay.actions.judge import people
+from outlay.actions.settle import settle
 from outlay.core import ids
 from outlay.core.approval import refusal
 from outlay.core.errors import ApprovalChanged, InvalidInput, NotFound, NotPermitted, PreconditionFailed
-from outlay.core.transfer import Event, State
-from outlay.store import approvals, transfers
+from outlay.store import approvals, transfers, users
+from outlay.store import changes as change_rows
 from outlay.store.database import Row
 
 REASON_MAX = 1000
@@ -35,14 +35,13 @@ def decide(act: Act, approval_id: str, *, value: str, reason: str | None) -> dic
         raise PreconditionFailed(f"this approval is {approval.status}: nothing is left to decide")
     if approval.expires_at is not None and act.now >= approval.expires_at:
         raise PreconditionFailed("the time to decide has run out")
-    row = transfers.get(act.unit, approval.transfer_id)
     signed = act.call.preimage
-    if signed.intent_digest != row.intent_digest or signed.groups_digest != approval.groups_digest:
+    if signed.intent_digest != _digest(act, approval) or signed.groups_digest != approval.groups_digest:
         raise ApprovalChanged("what is asked changed after you signed: read the approval again and decide anew")
     already = {
         decision.user_id
         for decision in approvals.decisions(act.unit, approval_id)
-        if decision.groups_digest == approval.groups_digest
+        if decision.groups_digest == approval.groups_digest and users.is_in_use(act.unit, decision.credential_id)
     }
     why_not = refusal(
         approval.groups,
@@ -63,32 +62,28 @@ def decide(act: Act, approval_id: str, *, value: str, reason: str | None) -> dic
         value=value,
         reason=reason,
         groups_digest=approval.groups_digest,
+        credential_id=act.credential.uuid,
         evidence_id=act.keep_evidence(decision_id),
         at=act.now,
     )
     approvals.update(act.unit, approval_id, updated_at=act.now)
     act.result_id = decision_id
     said = f"Denied by {act.caller.username}" + (f": {reason}" if reason else ".")
-    _settle(act.work, approval, row, said)
+    if approval.change_id is not None:
+        # A record of its own: no decision about a change can be added, dropped or moved later.
+        changes.decide(act, approval, value=value, reason=reason)
+    settle(act.work, approval, said)
+    if approval.change_id is not None:
+        carry_out_if_due(act.work, approval.change_id)
     found = approvals.find(act.unit, approval_id)
     assert found is not None
-    return present.approval(act.unit, found, act.config)
+    return present_changes.approval(act.unit, found, act.config)
 
 
-def settle_open(work: Work, user_id: str) -> None:
-    """Count again where a person has decided already: an identity that is switched on again counts again."""
-    for approval in approvals.pending(work.unit):
-        if any(each.user_id == user_id for each in approvals.decisions(work.unit, approval.id)):
-            _settle(work, approval, transfers.get(work.unit, approval.transfer_id), "Denied.")
-
-
-def _settle(work: Work, approval: Row, row: Row, denied: str) -> None:
-    """Let the transfer go, or reject it, once the decisions say so."""
-    answer = decided(work.unit, approval, approval.groups)
-    if answer == "Pending" or State(row.state) is not State.HELD:
-        return
-    resolve_approval(work, approval, answer)
-    if answer == "Approved":
-        change(work, row, Event.ALLOWED, resolved_at=work.now, ready_at=work.now, waiting_reason=None)
-    else:
-        change(work, row, Event.DENIED, resolved_at=work.now, reason=denied)
+def _digest(act: Act, approval: Row) -> str:
+    """Return the digest of what an approval is about."""
+    if approval.change_id is not None:
+        content: str = change_rows.get(act.unit, approval.change_id).digest
+        return content
+    intent: str = transfers.get(act.unit, approval.transfer_id).intent_digest
+    return intent

@@ -6,15 +6,17 @@ from typing import Any
 
 from outlay.actions import present
 from outlay.actions.change import emit_approval
-from outlay.actions.policies import active_policies, policy_of
+from outlay.actions.govern import VOTE
 from outlay.actions.work import Work
+from outlay.config import Config
 from outlay.core import ids
 from outlay.core.approval import Decision, Person, merge_groups, outcome, shortest_timeout
 from outlay.core.policy import Evaluation, Facts, Policy, Verdict, evaluate, matches, required_groups, verdict
 from outlay.core.seams import MINUTE
 from outlay.evidence.canonical import digest
-from outlay.store import approvals, policies, transfers, users, velocity, wallets, webhooks
+from outlay.store import approvals, permissions, policies, transfers, users, velocity, wallets, webhooks
 from outlay.store.database import Row, Unit
+from outlay.store.policies import active_policies, policy_of
 
 ADMISSION, BINDING = "admission", "binding"
 
@@ -144,13 +146,22 @@ def people(unit: Unit) -> dict[str, Person]:
     }
 
 
+def may_still_vote(unit: Unit, decision: Row) -> bool:
+    """Tell whether a decision's key is still in use and its person still permitted to vote."""
+    return users.is_in_use(unit, decision.credential_id) and VOTE in permissions.operations_of(unit, decision.user_id)
+
+
 def decided(unit: Unit, approval: Row, groups: Sequence[dict[str, Any]]) -> str:
-    """Return Pending, Approved or Denied: what the decisions come to under ``groups`` and the people of now."""
+    """Return Pending, Approved or Denied: what the decisions come to under ``groups``, the people and keys of now."""
     covered = digest(list(groups))
     return outcome(
         groups,
         [
-            Decision(row.user_id, row.value, counts=row.groups_digest == covered)
+            Decision(
+                row.user_id,
+                row.value,
+                counts=row.groups_digest == covered and may_still_vote(unit, row),
+            )
             for row in approvals.decisions(unit, approval.id)
         ],
         people=people(unit),
@@ -180,13 +191,13 @@ def judge_again(work: Work, row: Row) -> Rejudgement:
         wallet_id=row.wallet_id,
         recipient=row.recipient,
         initiator_id=row.initiator_id,
-        facts=facts_of(row),
+        facts=facts_of(row, work.config),
         before_admitted=entry.admitted if entry is not None else None,
         also={each.policy_id for each in transfers.evaluations(work.unit, row.id, moment=ADMISSION)},
     )
-    initiator = people(work.unit).get(row.initiator_id)
-    if initiator is None or not initiator.is_active or not initiator.may_vote:
-        gone = Verdict(kind="block", reasons=("Who asked for this payout was switched off or removed.",))
+    why_not = _refuse_initiator(work.unit, row)
+    if why_not is not None:
+        gone = Verdict(kind="block", reasons=(why_not,))
         return Rejudgement(kind="block", judgement=replace(judgement, verdict=gone))
     if judgement.verdict.kind == "block":
         return Rejudgement(kind="block", judgement=judgement)
@@ -206,13 +217,27 @@ def judge_again(work: Work, row: Row) -> Rejudgement:
     return Rejudgement(kind="hold", judgement=judgement, groups=groups, asking=tuple(asking.values()))
 
 
-def facts_of(row: Row) -> Facts:
-    """Return what policies look at, as it was fixed when the transfer was requested."""
+def _refuse_initiator(unit: Unit, row: Row) -> str | None:
+    """Return why a payout may not go because of who asked, or None."""
+    initiator = people(unit).get(row.initiator_id)
+    if initiator is None or not initiator.is_active or not initiator.may_vote:
+        return "Who asked for this payout was switched off or removed."
+    if not users.is_in_use(unit, row.credential_id):
+        return "The key that signed the request of this payout was withdrawn."
+    return None
+
+
+def facts_of(row: Row, config: Config) -> Facts:
+    """Return what policies look at, as it was fixed when the transfer was requested; the settings name the asset."""
     price = row.price or {}
+    asset = config.find_asset(row.network, row.asset)
     return Facts(
         value=row.value,
         recipient=row.recipient,
         price=price.get("price"),
         price_source=price.get("source"),
         price_at=price.get("at"),
+        network=row.network,
+        tid=None if asset is None else asset.tid,
+        amount=row.amount,
     )

@@ -5,9 +5,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from outlay.actions.act import CHALLENGE_LIFE, Act, Caller, issue_token
+from outlay.actions.act import CHALLENGE_LIFE, Act, Caller, issue_token, signing_keys
+from outlay.actions.govern import is_governed
 from outlay.actions.policies import insert_policy
-from outlay.config import Config
+from outlay.config import Config, check_settings
 from outlay.core import ids
 from outlay.core.errors import Conflict, InvalidInput, Unavailable
 from outlay.core.operation import FULL_ADMIN, OPERATIONS
@@ -18,7 +19,7 @@ from outlay.evidence.base64url import to_base64url
 from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage
 from outlay.evidence.record import build_record, record_hash
-from outlay.store import approvals, organizations, permissions, transfers, users
+from outlay.store import approvals, changes, organizations, permissions, transfers, users
 from outlay.store.database import Unit
 
 ADMIN_TOKEN_LIFE: Instant = 24 * HOUR
@@ -214,10 +215,14 @@ def apply_config(act: Act, *, settings: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         act: the signed call.
-        settings: what the admin saw and signed; must equal what the server has loaded.
+        settings: what the admin saw and signed; must equal what the server has loaded when they take hold.
     """
     ours = act.config.money_settings()
-    if canonical(settings) != canonical(ours):
+    # While governed, the new settings wait for people, and the server pays under the old ones until they agreed.
+    is_asked_for = act.agreed is None and is_governed(act.unit)
+    if is_asked_for:
+        ours = check_settings(settings)
+    elif canonical(settings) != canonical(ours):
         raise Conflict(
             "the signed settings are not those this server has loaded: restart it with the same file",
             field="settings",
@@ -239,7 +244,7 @@ def open_action(
         InvalidInput: the caller has no key that could sign.
     """
     org = organizations.get(unit)
-    keys = users.credentials_of(unit, caller.user_id, active_only=True)
+    keys = signing_keys(unit, caller)
     if not keys:
         raise InvalidInput("this identity has no active credential to sign with", field="authorization")
     intent_digest = groups_digest = None
@@ -247,7 +252,12 @@ def open_action(
     if decision is not None and method == "POST":
         approval = approvals.find(unit, decision.group(1))
         if approval is not None:
-            intent_digest = transfers.get(unit, approval.transfer_id).intent_digest
+            about_change = approval.change_id is not None
+            intent_digest = (
+                changes.get(unit, approval.change_id).digest
+                if about_change
+                else transfers.get(unit, approval.transfer_id).intent_digest
+            )
             groups_digest = approval.groups_digest
     return Preimage(
         org=org.id,

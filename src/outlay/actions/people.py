@@ -4,12 +4,14 @@ from typing import Any
 
 from outlay.actions import present
 from outlay.actions.act import CHALLENGE_LIFE, Act, append_record, credential_of, issue_token
-from outlay.actions.decide import settle_open
+from outlay.actions.credentials import check_new_key, check_new_name, forget_key, store_key
+from outlay.actions.govern import is_governed, must_ask
 from outlay.actions.organization import hash_code
+from outlay.actions.settle import settle_open
 from outlay.core import ids
 from outlay.core.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NotPermitted, PreconditionFailed
 from outlay.core.seams import DAY, HOUR, Entropy, Instant
-from outlay.evidence.assertion import Assertion, load_public_key, verify_assertion
+from outlay.evidence.assertion import Assertion, verify_assertion
 from outlay.evidence.attestation import fingerprint, verify_attestation
 from outlay.evidence.base64url import to_base64url
 from outlay.evidence.challenge import (
@@ -37,7 +39,7 @@ def invite(act: Act, *, email: str, public_key: str | None, external_id: str | N
     if users.find_by_name(act.unit, email) is not None:
         raise Conflict("a user with this e-mail address exists already", field="email")
     if public_key is not None:
-        load_public_key(public_key, field="publicKey")
+        check_new_key(act.unit, public_key, field="publicKey")
     code = to_base64url(act.entropy.token(18))
     user_id = act.new_id(ids.USER)
     record = act.record(
@@ -106,14 +108,14 @@ def delete(act: Act, user_id: str, *, service_account: bool) -> dict[str, Any]:
     """Remove an identity for good; what it did stays on record."""
     _refuse_self(act, user_id)
     row = _get(act.unit, user_id, service_account=service_account)
-    answer = _answer(act, user_id, service_account)
     act.record("user.deleted", user_id, {})
-    # The name becomes free again; the row stays, because decisions and records point to it.
-    users.update(act.unit, user_id, is_active=False, deleted_at=act.now, username=f"{row.username}#{user_id}")
-    for key in users.credentials_of(act.unit, user_id):
-        freed = f"{key.credential_id}#{key.id}"
-        users.update_credential(act.unit, key.id, is_active=False, deleted_at=act.now, credential_id=freed)
+    users.update(act.unit, user_id, is_active=False)
     users.revoke_tokens(act.unit, user_id)
+    answer = _answer(act, user_id, service_account)
+    # The name becomes free again; the row stays, because decisions and records point to it.
+    users.update(act.unit, user_id, deleted_at=act.now, username=f"{row.username}#{user_id}")
+    for key in users.credentials_of(act.unit, user_id):
+        forget_key(act.unit, key, now=act.now)
     act.result_id = user_id
     return answer
 
@@ -144,13 +146,15 @@ def create_service_account(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Create a machine identity; return its document without the token's text, and the token's claims."""
     days = SERVICE_ACCOUNT_DAYS if days_valid is None else days_valid
-    _check_service_account(act, name=name, public_key=public_key, permission_id=permission_id, days=days)
+    normal = _check_service_account(act, name=name, public_key=public_key, permission_id=permission_id, days=days)
     user_id, uuid, credential_id = (
         act.new_id(ids.USER),
         act.new_id(ids.CREDENTIAL),
         to_base64url(act.entropy.token(16)),
     )
     assignment_id = None if permission_id is None else act.new_id(ids.ASSIGNMENT)
+    # While governed, switching it on is the change that people agree to; so the token can be in this answer.
+    is_on = not is_governed(act.unit)
     record = act.record(
         "serviceAccount.created",
         user_id,
@@ -169,13 +173,22 @@ def create_service_account(
         username=name,
         name=name,
         is_service_account=True,
-        is_active=True,
+        is_active=is_on,
         is_registered=True,
         may_vote=True,
         external_id=external_id,
         created_at=act.now,
     )
-    _add_key(act.unit, uuid, credential_id, user_id, name, public_key, record, act.now)
+    store_key(
+        act.unit,
+        uuid=uuid,
+        credential_id=credential_id,
+        user_id=user_id,
+        name=name,
+        public_key=normal,
+        record=record,
+        now=act.now,
+    )
     if permission_id is not None:
         permissions.assign(
             act.unit,
@@ -201,8 +214,8 @@ def create_service_account(
     return _answer(act, user_id, True), claims
 
 
-def _check_service_account(act: Act, *, name: str, public_key: str, permission_id: str | None, days: int) -> None:
-    """Refuse what a service account may not be, and who may not make one."""
+def _check_service_account(act: Act, *, name: str, public_key: str, permission_id: str | None, days: int) -> str:
+    """Refuse what a service account may not be, and who may not make one; return its key as it is stored."""
     if act.caller.is_service_account:
         raise NotPermitted("a service account cannot create service accounts")
     if permission_id is not None:
@@ -211,13 +224,15 @@ def _check_service_account(act: Act, *, name: str, public_key: str, permission_i
         if held is None or held.is_archived:
             raise InvalidInput("names no permission", field="permissionId")
         act.caller.require_to_give(held.operations)
-    load_public_key(public_key, field="publicKey")
+        if must_ask(act.unit, permission_id):
+            raise PreconditionFailed("assigning this permission needs approval: create the account without it first")
     if not name.strip() or len(name) > 200 or not name.isprintable():
         raise InvalidInput("must be 1 to 200 printable characters", field="name")
     if users.find_by_name(act.unit, name) is not None:
         raise Conflict("an identity with this name exists already", field="name")
     if not 1 <= days <= SERVICE_ACCOUNT_DAYS:
         raise InvalidInput(f"must be 1 to {SERVICE_ACCOUNT_DAYS}", field="daysValid")
+    return check_new_key(act.unit, public_key, field="publicKey")
 
 
 def rename_service_account(act: Act, user_id: str, *, name: str | None, external_id: str | None) -> dict[str, Any]:
@@ -236,23 +251,6 @@ def rename_service_account(act: Act, user_id: str, *, name: str | None, external
         users.update(act.unit, user_id, **changes)
     act.result_id = user_id
     return _answer(act, user_id, True)
-
-
-def _add_key(
-    unit: Unit, uuid: str, credential_id: str, user_id: str, name: str, public_key: str, record: str, now: Instant
-) -> None:
-    users.add_credential(
-        unit,
-        id=uuid,
-        credential_id=credential_id,
-        user_id=user_id,
-        kind="Key",
-        name=name,
-        public_key=public_key,
-        is_active=True,
-        record=record,
-        created_at=now,
-    )
 
 
 # Registration
@@ -320,10 +318,10 @@ def register(
         raise NotAuthenticated("this invitation was used or withdrawn")
     if credential_kind != "Key":
         raise InvalidInput('only credentials of kind "Key" can be registered', field="credentialKind")
-    public_key = verify_attestation(credential_info, registration_challenge(preimage))
+    attested = verify_attestation(credential_info, registration_challenge(preimage))
+    public_key = check_new_key(unit, attested, field="credentialInfo.attestationData")
     credential_id = str(credential_info["credId"])
-    if not 1 <= len(credential_id) <= 200 or users.find_credential_by_name(unit, credential_id) is not None:
-        raise InvalidInput("is taken or not 1 to 200 characters: choose another", field="credentialInfo.credId")
+    check_new_name(unit, credential_id)
     uuid = ids.new_id(ids.CREDENTIAL, entropy)
     vouched = row.invited_public_key is not None and fingerprint(row.invited_public_key) == fingerprint(public_key)
     if row.invited_public_key is not None and not vouched:
@@ -345,8 +343,18 @@ def register(
         evidence=None,
         now=now,
     )
+    vouched = vouched and not is_governed(unit)  # then an activation vouches, which people agree to
     name = credential_name or "first key"
-    _add_key(unit, uuid, credential_id, row.id, name, public_key, record, now)
+    store_key(
+        unit,
+        uuid=uuid,
+        credential_id=credential_id,
+        user_id=row.id,
+        name=name,
+        public_key=public_key,
+        record=record,
+        now=now,
+    )
     users.update(unit, row.id, is_registered=True, registration_code=None, may_vote=vouched)
     return {
         "credential": {"uuid": uuid, "credentialId": credential_id, "kind": "Key", "name": name},
@@ -375,7 +383,7 @@ def begin_login(
         or (org_id is not None and org_id != org.id)
     ):
         raise NotAuthenticated("nobody of that name can log in here")
-    keys = list(users.credentials_of(unit, row.id, active_only=True))
+    keys = list(users.own_keys_of(unit, row.id, active_only=True))
     preimage = LoginPreimage(
         org=org.id,
         identity=row.id,
@@ -414,6 +422,7 @@ def check_login(
         or not key.is_active
         or key.user_id != user.id
         or key.id not in preimage.credentials
+        or users.is_of_a_pat(unit, key.id)
     ):
         raise NotAuthenticated("this credential cannot log in here")
     verify_assertion(assertion, credential_of(key, origins=origins), login_challenge(preimage), origins=origins)

@@ -4,6 +4,7 @@ from typing import Any
 
 from outlay.actions import present
 from outlay.actions.act import Act
+from outlay.actions.settle import settle_open
 from outlay.core import ids
 from outlay.core.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
 from outlay.core.operation import parse_operations
@@ -61,6 +62,8 @@ def update(act: Act, permission_id: str, *, name: str | None, operations: list[s
     act.caller.require_to_give(names)
     act.record("permission.updated", permission_id, {"name": name or row.name, "operations": names})
     permissions.update(act.unit, permission_id, name=name or row.name, operations=names, updated_at=act.now)
+    for holder in permissions.holders(act.unit, permission_id):
+        settle_open(act.work, holder)
     act.result_id = permission_id
     return present.permission(get(act, permission_id))
 
@@ -98,6 +101,7 @@ def assign(act: Act, permission_id: str, *, identity_id: str) -> dict[str, Any]:
         created_at=act.now,
         updated_at=act.now,
     )
+    settle_open(act.work, identity_id)  # what was decided with the permission to vote counts again
     act.result_id = assignment_id
     row = permissions.find_assignment(act.unit, assignment_id)
     assert row is not None

@@ -1,7 +1,5 @@
 """Policies: written, replaced, archived. Every change is a signed record and takes hold at once."""
 
-import functools
-import json
 from collections.abc import Collection
 from typing import Any
 
@@ -9,47 +7,17 @@ from outlay.actions import present
 from outlay.actions.act import Act
 from outlay.core import ids
 from outlay.core.approval import merge_groups
+from outlay.core.asset import NATIVE, NATIVE_TID
 from outlay.core.errors import InvalidInput, NotFound
-from outlay.core.policy import Policy, RequestApproval, Velocity, matches, required_groups
-from outlay.core.policy_document import parse_policy, read_policy, stored_document
+from outlay.core.policy import NominalLimit, Policy, RequestApproval, Velocity, matches, required_groups
+from outlay.core.policy_document import parse_policy, stored_document
 from outlay.core.seams import Instant
 from outlay.evidence.canonical import digest
-from outlay.store import approvals, policies, transfers, users, velocity, wallets
+from outlay.store import approvals, changes, policies, transfers, users, velocity, wallets
 from outlay.store.database import Row, Unit
+from outlay.store.policies import active_policies
 
 ACTIVE, ARCHIVED = "Active", "Archived"
-
-
-def policy_of(row: Row) -> Policy:
-    """Return the policy a row holds."""
-    document = {
-        "name": row.name,
-        "activityKind": row.activity_kind,
-        "rule": row.rule,
-        "action": row.action,
-        "filters": row.filters,
-    }
-    return read_policy(document, id=row.id, version=row.version)
-
-
-@functools.lru_cache(maxsize=1024)
-def _policy_of_text(
-    id: str, version: int, name: str, activity_kind: str, rule: str, action: str, filters: str | None
-) -> Policy:
-    # Known by its whole content, so nothing here can be out of date; every payout asks for every policy, twice.
-    document = {
-        "name": name,
-        "activityKind": activity_kind,
-        "rule": json.loads(rule),
-        "action": json.loads(action),
-        "filters": None if filters is None else json.loads(filters),
-    }
-    return read_policy(document, id=id, version=version)
-
-
-def active_policies(unit: Unit) -> list[Policy]:
-    """Return every active policy."""
-    return [_policy_of_text(*row) for row in policies.active(unit)]
 
 
 def insert_policy(
@@ -81,6 +49,7 @@ def create(act: Act, document: dict[str, Any]) -> dict[str, Any]:
     policy_id = act.new_id(ids.POLICY)
     policy = parse_policy(document, id=policy_id, version=1)
     _check_approvers(act, policy)
+    _check_assets(act, policy)
     act.record("policy.created", policy_id, {"version": 1, **stored_document(policy)})
     insert_policy(act.unit, policy_id, document, now=act.now)
     _rebuild(act.unit, policy, now=act.now)
@@ -107,7 +76,10 @@ def replace(act: Act, policy_id: str, document: dict[str, Any]) -> dict[str, Any
         raise NotFound("this policy was archived: create another")
     version = row.version + 1
     policy = parse_policy(document, id=policy_id, version=version)
+    if policy.activity_kind != row.activity_kind:
+        raise InvalidInput("a policy keeps its kind: archive it and create another", field="activityKind")
     _check_approvers(act, policy)
+    _check_assets(act, policy)
     act.record("policy.updated", policy_id, {"version": version, **stored_document(policy)})
     policies.update(act.unit, policy_id, version=version, updated_at=act.now, **_columns(policy))
     _rebuild(act.unit, policy, now=act.now)
@@ -141,6 +113,17 @@ def _check_approvers(act: Act, policy: Policy) -> None:
                 raise InvalidInput("is a service account: set serviceAccountsCanApprove to let it vote", field=field)
 
 
+def _check_assets(act: Act, policy: Policy) -> None:
+    """A limit for a network or coin there is not would never apply. A token may be limited before it is listed."""
+    for place, each in enumerate(policy.rule.assets if isinstance(policy.rule, NominalLimit) else ()):
+        coin = act.config.find_asset(each.network, NATIVE)
+        field = f"rule.configuration.assets[{place}]"
+        if coin is None:
+            raise InvalidInput("names no network of this server", field=f"{field}.network")
+        if each.tid.startswith(NATIVE_TID) and each.tid != coin.tid:
+            raise InvalidInput(f"the coin of {each.network} is {coin.tid}", field=f"{field}.tid")
+
+
 def _reopen_votes(act: Act, policy: Policy) -> None:
     """Replace the policy's groups in every pending approval it triggered; earlier decisions cover other groups."""
     now_groups = required_groups([policy])
@@ -153,7 +136,10 @@ def _reopen_votes(act: Act, policy: Policy) -> None:
         approvals.update(
             act.unit, row.id, groups=groups, groups_digest=digest(groups), updated_at=act.now, status="Pending"
         )
-        transfers.annotate(act.unit, row.transfer_id, waiting_reason="the policy changed: everybody votes again")
+        if row.change_id is not None:
+            changes.update(act.unit, row.change_id, due_at=None)
+        else:
+            transfers.annotate(act.unit, row.transfer_id, waiting_reason="the policy changed: everybody votes again")
 
 
 def recount_velocity(unit: Unit, wallet_id: str, *, before: Collection[str], now: Instant) -> None:

@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from outlay.config import Config
+from outlay.config import Config, Network
+from outlay.core.asset import NATIVE, Asset
 from outlay.core.event import iso
+from outlay.core.fees import NATIVE_GAS, Fees, first_offer
+from outlay.core.money import VALUE_UNIT, value_of
+from outlay.core.personal_token import token_operations
 from outlay.core.policy_document import read_policy, wire_document
+from outlay.core.price import Quote
 from outlay.core.transfer import State, wire_status
+from outlay.evidence.keys import fingerprint
 from outlay.store import approvals, permissions, transfers, users, wallets
 from outlay.store.database import Row, Unit
 
 
-def _present(**members: Any) -> dict[str, Any]:
+def only_given(**members: Any) -> dict[str, Any]:
     """Drop members that are None: the contract leaves absent ones out."""
     return {name: value for name, value in members.items() if value is not None}
 
@@ -28,14 +34,14 @@ def transfer(row: Row, config: Config) -> dict[str, Any]:
     """Return a transfer request."""
     asset = config.find_asset(row.network, row.asset)
     quotes = {"USD": float(Decimal(row.price["price"]))} if row.price else None
-    meta = _present(
+    meta = only_given(
         symbol=asset.symbol if asset else None,
         decimals=asset.decimals if asset else None,
         verified=True if asset else None,
         quotes=quotes,
     )
     ended_from = State(row.ended_from) if row.ended_from else None
-    return _present(
+    return only_given(
         id=row.id,
         walletId=row.wallet_id,
         network=row.network,
@@ -59,7 +65,7 @@ def transfer(row: Row, config: Config) -> dict[str, Any]:
 
 def wallet(unit: Unit, row: Row) -> dict[str, Any]:
     """Return a wallet."""
-    return _present(
+    return only_given(
         id=row.id,
         network=row.network,
         address=row.address,
@@ -74,6 +80,80 @@ def wallet(unit: Unit, row: Row) -> dict[str, Any]:
     )
 
 
+def wallet_assets(row: Row, held: Sequence[tuple[Asset, int, Quote | None]], *, net_worth: bool) -> dict[str, Any]:
+    """Return what a wallet holds.
+
+    Args:
+        row: the wallet.
+        held: each asset with its balance in base units and its price, if there is one.
+        net_worth: tell what all of it is worth, unless something in the wallet has no price.
+    """
+    worth = None
+    if net_worth and all(quote or not balance for _, balance, quote in held):
+        values = [value_of(n, decimals=asset.decimals, price=quote.price) for asset, n, quote in held if quote]
+        worth = {"USD": sum(values) / VALUE_UNIT}
+    assets = [
+        only_given(
+            kind=asset.kind,
+            contract=asset.contract,
+            symbol=asset.symbol,
+            decimals=asset.decimals,
+            verified=True,
+            balance=str(balance),
+            quotes={"USD": float(quote.price)} if quote else None,
+        )
+        for asset, balance, quote in held
+    ]
+    return only_given(walletId=row.id, network=row.network, assets=assets, netWorth=worth)
+
+
+def history_item(paid: Row, block_number: int, address: str, config: Config) -> dict[str, Any]:
+    """Return a confirmed transfer as an entry of the history of the wallet at ``address``."""
+    asset, coin = config.find_asset(paid.network, paid.asset), config.find_asset(paid.network, NATIVE)
+    about = only_given(symbol=asset.symbol, decimals=asset.decimals, verified=True) if asset else {}
+    quotes = {"USD": float(Decimal(paid.price["price"]))} if paid.price else None
+    return only_given(
+        walletId=paid.wallet_id,
+        direction="Out",
+        network=paid.network,
+        blockNumber=block_number,
+        txHash=paid.tx_hash,
+        timestamp=iso(paid.confirmed_at),
+        kind=f"{paid.kind}Transfer",
+        contract=None if paid.asset == NATIVE else paid.asset,
+        **{"from": address, "to": paid.recipient},
+        value=str(paid.amount),
+        fee=None if paid.fee is None else str(paid.fee),
+        metadata=only_given(
+            asset=only_given(**about, quotes=quotes),
+            fee={"symbol": coin.symbol, "decimals": coin.decimals, "verified": True} if coin else None,
+        ),
+        **about,  # where clients looked before there was ``metadata``
+    )
+
+
+def network_fees(network: Network, fees: Fees) -> dict[str, Any]:
+    """Return what a payout of the network's coin to a plain account would be offered with, level by level.
+
+    Where the network asks more than the fee cap allows, the level says so and gives the least the network asks.
+    """
+    levels: dict[str, Any] = {}
+    for priority, tip in fees.tips().items():
+        offer = first_offer(base_fee=fees.base_fee, tip=tip, gas_limit=NATIVE_GAS, fee_cap=network.fee_cap)
+        levels[priority.lower()] = {
+            "maxPriorityFeePerGas": str(tip),
+            "maxFeePerGas": str(offer.max_fee_per_gas if offer else fees.base_fee + tip),
+            "withinFeeCap": offer is not None,
+        }
+    return {
+        "kind": "Eip1559",
+        "network": network.name,
+        "blockNumber": fees.block_number,
+        **levels,
+        "baseFeePerGas": str(fees.base_fee),
+    }
+
+
 def policy(row: Row) -> dict[str, Any]:
     """Return a policy as its author wrote it."""
     stored = {
@@ -83,7 +163,7 @@ def policy(row: Row) -> dict[str, Any]:
         "action": row.action,
         "filters": row.filters,
     }
-    return _present(
+    return only_given(
         **wire_document(read_policy(stored, id=row.id, version=row.version)),
         id=row.id,
         status=row.status,
@@ -94,21 +174,33 @@ def policy(row: Row) -> dict[str, Any]:
 
 
 def approval(unit: Unit, row: Row, config: Config) -> dict[str, Any]:
-    """Return an approval with what it is about and what people said so far."""
+    """Return the approval of a transfer with what it is about and what people said so far."""
     paid = transfers.get(unit, row.transfer_id)
-    return _present(
+    return approval_of(
+        row,
+        activity={"kind": "Wallets:Sign", "transferRequest": transfer(paid, config)},
+        evaluations=_evaluations(unit, row.transfer_id),
+        decisions=approvals.decisions(unit, row.id),
+    )
+
+
+def approval_of(
+    row: Row, *, activity: dict[str, Any], evaluations: list[dict[str, Any]], decisions: Sequence[Row]
+) -> dict[str, Any]:
+    """Return an approval of whatever ``activity`` is, without decisions about groups that are not asked any more."""
+    return only_given(
         id=row.id,
         initiatorId=row.initiator_id,
-        activity={"kind": "Wallets:Sign", "transferRequest": transfer(paid, config)},
+        activity=activity,
         status=row.status,
         expirationDate=_when(row.expires_at),
         dateCreated=iso(row.created_at),
         dateUpdated=iso(row.updated_at),
         dateResolved=_when(row.resolved_at),
-        policyEvaluations=_evaluations(unit, row.transfer_id),
+        policyEvaluations=evaluations,
         decisions=[
             {"userId": d.user_id, "value": d.value, "reason": d.reason, "date": iso(d.at)}
-            for d in approvals.decisions(unit, row.id)
+            for d in decisions
             if d.groups_digest == row.groups_digest
         ],
         approvalGroups=row.groups,
@@ -122,13 +214,16 @@ def _evaluations(unit: Unit, transfer_id: str) -> list[dict[str, Any]]:
         known = answers.get(each.policy_id)
         if known is None or (each.triggered and not known.triggered):
             answers[each.policy_id] = each
-    return [_present(policyId=e.policy_id, triggered=e.triggered, reason=e.reason) for e in answers.values()]
+    return [
+        {"policyId": e.policy_id, "triggered": e.triggered, "reason": e.reason or "The rule does not apply."}
+        for e in answers.values()
+    ]
 
 
 def policy_triggered(evaluation: dict[str, Any], policy_row: Row, paid: Row, config: Config) -> dict[str, Any]:
     """Return the data of a policy.triggered event."""
     return {
-        "policyEvaluation": _present(
+        "policyEvaluation": only_given(
             id=evaluation["id"],
             triggered=True,
             reason=evaluation["reason"],
@@ -153,11 +248,11 @@ def _assignments(unit: Unit, user_id: str) -> list[dict[str, Any]]:
 
 
 def user(unit: Unit, row: Row, org_id: str) -> dict[str, Any]:
-    """Return a person or service account."""
-    held = users.credentials_of(unit, row.id)
+    """Return a person or service account, with the fingerprints of all their keys: what an admin vouches for."""
+    held = users.own_keys_of(unit, row.id)
     assignments = _assignments(unit, row.id)
     operations = sorted({operation for a in assignments for operation in a["operations"]})
-    return _present(
+    return only_given(
         username=row.username,
         name=row.name,
         userId=row.id,
@@ -173,31 +268,65 @@ def user(unit: Unit, row: Row, org_id: str) -> dict[str, Any]:
         mayVote=row.may_vote,
         externalId=row.external_id,
         permissionAssignments=assignments,
+        credentials=[
+            {
+                "credentialUuid": key.id,
+                "credentialId": key.credential_id,
+                "name": key.name,
+                "fingerprint": fingerprint(key.public_key),
+                "isActive": key.is_active,
+            }
+            for key in users.credentials_of(unit, row.id)
+        ],
     )
 
 
-def service_account(unit: Unit, row: Row, org_id: str, *, access_token: str | None = None) -> dict[str, Any]:
-    """Return a service account with its token; the token's text only when it was just made."""
-    tokens = []
-    for held in users.tokens_of(unit, row.id, kind="ServiceAccount"):
-        key = users.find_credential(unit, held.credential_id)
-        tokens.append(
-            _present(
-                accessToken=access_token,
-                dateCreated=iso(held.created_at),
-                credId=key.credential_id if key is not None else "",
-                isActive=held.is_active,
-                kind=held.kind,
-                linkedUserId=row.id,
-                linkedAppId="",
-                name=held.name,
-                orgId=org_id,
-                permissionAssignments=_assignments(unit, row.id),
-                publicKey=key.public_key if key is not None else "",
-                tokenId=held.id,
-            )
-        )
+def service_account(unit: Unit, row: Row, org_id: str) -> dict[str, Any]:
+    """Return a service account with its token, whose text only its creation answers."""
+    assigned = _assignments(unit, row.id)
+    tokens = [_token(unit, held, org_id, assigned) for held in users.tokens_of(unit, row.id, kind="ServiceAccount")]
     return {"userInfo": user(unit, row, org_id), "accessTokens": tokens}
+
+
+def personal_token(unit: Unit, row: Row, org_id: str) -> dict[str, Any]:
+    """Return a personal access token, whose text only its creation answers; its permissions are what it may do."""
+    key = users.find_credential(unit, row.credential_id)
+    assigned = _assignments(unit, row.user_id)
+    limit = None if key is None or key.permission_id is None else permissions.find(unit, key.permission_id)
+    if limit is not None:
+        held = frozenset(operation for each in assigned for operation in each["operations"])
+        mine = next((each["assignmentId"] for each in assigned if each["permissionId"] == limit.id), "")
+        within = token_operations(held, () if limit.is_archived else limit.operations)
+        assigned = [
+            {
+                "permissionName": limit.name,
+                "permissionId": limit.id,
+                "assignmentId": mine,
+                "operations": sorted(within),
+            }
+        ]
+    else:
+        assigned = [{**each, "operations": sorted(token_operations(each["operations"], None))} for each in assigned]
+    return _token(unit, row, org_id, assigned)
+
+
+def _token(unit: Unit, row: Row, org_id: str, assigned: list[dict[str, Any]]) -> dict[str, Any]:
+    key = users.find_credential(unit, row.credential_id)
+    return only_given(
+        dateCreated=iso(row.created_at),
+        dateExpires=iso(row.expires_at),
+        credId=key.credential_id if key is not None else "",
+        isActive=row.is_active,
+        kind=row.kind,
+        linkedUserId=row.user_id,
+        linkedAppId="",
+        name=row.name,
+        externalId=row.external_id,
+        orgId=org_id,
+        permissionAssignments=assigned,
+        publicKey=key.public_key if key is not None else "",
+        tokenId=row.id,
+    )
 
 
 def credential(row: Row) -> dict[str, Any]:
@@ -243,4 +372,4 @@ def assignment(row: Row) -> dict[str, Any]:
 
 def page(items: Sequence[dict[str, Any]], token: str | None) -> dict[str, Any]:
     """Return one page of a list; the token is absent on the last."""
-    return _present(items=list(items), nextPageToken=token)
+    return only_given(items=list(items), nextPageToken=token)

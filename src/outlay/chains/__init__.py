@@ -12,6 +12,7 @@ from typing import Protocol
 from outlay.codec.evm import Log
 from outlay.core.asset import Asset
 from outlay.core.errors import ChainUnavailable, InvalidInput
+from outlay.core.fees import Fees
 
 __all__ = [
     "CallReverted",
@@ -59,16 +60,6 @@ class Head:
     number: int
     hash: str  #: 0x and 64 hex digits, lower case
     timestamp: int  #: seconds since 1970 as the block says
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fees:
-    """What a transaction costs now, in wei per gas."""
-
-    base_fee: int  #: of the next block
-    tip_slow: int
-    tip_standard: int  #: >= tip_slow
-    tip_fast: int  #: >= tip_standard
 
 
 class SendKind(StrEnum):
@@ -131,6 +122,10 @@ class Chain(Protocol):
 
     async def balance_at(self, address: str, asset: Asset, block: int) -> int:
         """Return the balance of ``asset`` in base units after ``block``."""
+        ...
+
+    async def balances(self, address: str, assets: Sequence[Asset]) -> list[int]:
+        """Return the newest balance of each asset in base units, in order; asked for together."""
         ...
 
     async def code_at(self, address: str) -> bytes:

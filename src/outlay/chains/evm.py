@@ -56,10 +56,12 @@ class EvmChain:
 
     async def balance_at(self, address: str, asset: Asset, block: int) -> int:
         """Return the balance of ``asset`` in base units after ``block``."""
-        if asset.contract is None:
-            return await self._one("eth_getBalance", [address, _tag(block)], quantity)
-        request = {"to": asset.contract, "data": "0x" + erc20_balance_of(address).hex()}
-        return await self._one("eth_call", [request, _tag(block)], _word)
+        (balance,) = await self._rpc.read([_balance(address, asset, block)])
+        return balance
+
+    async def balances(self, address: str, assets: Sequence[Asset]) -> list[int]:
+        """Return the newest balance of each asset in base units, in order."""
+        return await self._rpc.read([_balance(address, asset, None) for asset in assets])
 
     async def code_at(self, address: str) -> bytes:
         """Return the code at ``address``, empty for a plain account."""
@@ -76,12 +78,12 @@ class EvmChain:
         idle chain the node's own suggestion serves for all three.
         """
         rewards = list(_FEE_PERCENTILES)
-        base_fee, rows = await self._one("eth_feeHistory", [hex(_FEE_BLOCKS), "latest", rewards], _fee_history)
-        if not rows:
-            tip = await self._one("eth_maxPriorityFeePerGas", [], quantity)
-            return Fees(base_fee=base_fee, tip_slow=tip, tip_standard=tip, tip_fast=tip)
-        slow, standard, fast = (median_low(row[n] for row in rows) for n in range(3))
-        return Fees(base_fee=base_fee, tip_slow=slow, tip_standard=standard, tip_fast=fast)
+        number, base_fee, rows = await self._one("eth_feeHistory", [hex(_FEE_BLOCKS), "latest", rewards], _fee_history)
+        if rows:
+            slow, standard, fast = (median_low(row[n] for row in rows) for n in range(3))
+        else:
+            slow = standard = fast = await self._one("eth_maxPriorityFeePerGas", [], quantity)
+        return Fees(block_number=number, base_fee=base_fee, tip_slow=slow, tip_standard=standard, tip_fast=fast)
 
     async def estimate_gas(self, sender: str, to: str, value: int, data: bytes) -> int:
         """Return the gas this call would use now; see ``Chain``."""
@@ -109,6 +111,13 @@ class EvmChain:
     async def _one(self, method: str, params: Sequence[Any], parse: Callable[[object], T]) -> T:
         (answer,) = await self._rpc.read([Call(method, params, parse)])
         return answer
+
+
+def _balance(address: str, asset: Asset, block: int | None) -> Call[int]:
+    if asset.contract is None:
+        return Call("eth_getBalance", [address, _tag(block)], quantity)
+    request = {"to": asset.contract, "data": "0x" + erc20_balance_of(address).hex()}
+    return Call("eth_call", [request, _tag(block)], _word)
 
 
 def _tag(block: int | None) -> str:
@@ -162,8 +171,8 @@ def _block_at(number: int) -> Callable[[object], Head]:
     return parse
 
 
-def _fee_history(value: object) -> tuple[int, list[tuple[int, int, int]]]:
-    """Return the next block's base fee and the tips of every block that took transactions."""
+def _fee_history(value: object) -> tuple[int, int, list[tuple[int, int, int]]]:
+    """Return the newest block's number, the next one's base fee and the tips of every block that took transactions."""
     history = _members(value, "a fee history")
     bases, ratios, rewards = (history.get(name) or [] for name in ("baseFeePerGas", "gasUsedRatio", "reward"))
     if not isinstance(bases, list) or not isinstance(ratios, list) or not isinstance(rewards, list):
@@ -178,7 +187,7 @@ def _fee_history(value: object) -> tuple[int, list[tuple[int, int, int]]]:
         slow, standard, fast = sorted(quantity(tip) for tip in reward)
         if ratio > 0:
             rows.append((slow, standard, fast))
-    return quantity(bases[-1]), rows
+    return quantity(history.get("oldestBlock")) + len(ratios) - 1, quantity(bases[-1]), rows
 
 
 def _receipt_of(tx_hash: str) -> Callable[[object], Receipt | None]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from outlay import __version__
+from outlay.cli.evidence import evidence
 from outlay.core.errors import InvalidInput
 
 app = App(name="outlay", version=__version__, help="Self-hosted, policy-gated, automated crypto payouts.")
@@ -19,6 +20,7 @@ app.command(users)
 app.command(settings)
 app.command(wallets)
 app.command(assets)
+app.command(evidence)
 
 Dir = Annotated[Path, Parameter(name="--dir", help="the deployment's directory")]
 
@@ -230,15 +232,25 @@ def invite(
 
 @users.command(name="list")
 def list_people(*, url: Profile, token_file: Token) -> None:
-    """Print the newest people as JSON; ``mayVote`` tells whether somebody vouches for their keys."""
+    """Print the newest people as JSON: their keys with fingerprints, and ``mayVote``: whether somebody vouches."""
     from outlay.client import call
 
     _print_json(call(url, "GET", "/auth/users?limit=500", token=token_file.read_text().strip())["items"])
 
 
 @users.command
-def activate(*, user: str, url: Profile, token_file: Token, key_file: KeyFile, credential: Opaque) -> None:
+def activate(
+    *,
+    user: str,
+    url: Profile,
+    token_file: Token,
+    key_file: KeyFile,
+    credential: Opaque,
+    fingerprint: list[str] | None = None,
+) -> None:
     """Switch a person on and vouch for the keys they registered: from now on what they sign counts.
+
+    Shows the fingerprints on record and asks whether they are what the person told you, unless you give those.
 
     Parameters
     ----------
@@ -246,18 +258,43 @@ def activate(*, user: str, url: Profile, token_file: Token, key_file: KeyFile, c
         id of the person.
     credential
         id of your credential.
+    fingerprint
+        a fingerprint the person told you; once for each of their keys.
     """
     from outlay.client import Client
 
     client = Client(
         url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
     )
+    keys = client.read(f"/auth/users/{user}")["credentials"]
+    _compare({each["fingerprint"]: each["name"] for each in keys}, fingerprint)
     _print_json(client.write("PUT", f"/auth/users/{user}/activate"))
+
+
+def _compare(on_record: dict[str, str], told: list[str] | None) -> None:
+    """Refuse to vouch for keys nobody compared.
+
+    Raises:
+        InvalidInput: the fingerprints are not exactly those told, or whoever was asked did not say yes.
+    """
+    if told:
+        if {each.lower() for each in told} != set(on_record):
+            raise InvalidInput(f"the keys on record are {', '.join(on_record) or 'none'}", field="fingerprint")
+        return
+    for value, name in on_record.items():
+        sys.stderr.write(f"{value}  {name}\n")
+    if not sys.stdin.isatty():
+        raise InvalidInput("give the fingerprints the person told you, so that they are compared", field="fingerprint")
+    sys.stderr.write("Are these, and no others, what the person told you? Type yes: ")
+    if input().strip() != "yes":
+        raise InvalidInput("not activated", field="fingerprint")
 
 
 @users.command
 def register(*, email: str, code: Opaque, url: Profile, key_file: KeyFile) -> None:
-    """Take up an invitation: makes a key at the given path, or uses the one that is there.
+    """Take up an invitation: makes a key at the given path, or uses the one that is there; prints its fingerprint.
+
+    Tell the fingerprint to the admin who invited you, by another way than the code came.
 
     Parameters
     ----------
@@ -292,13 +329,26 @@ def login(*, email: str, credential: Opaque, url: Profile, key_file: KeyFile) ->
 
 
 @settings.command
-def apply(*, url: Profile, token_file: Token, key_file: KeyFile, credential: Opaque, yes: bool = False) -> None:
+def apply(
+    *,
+    url: Profile,
+    token_file: Token,
+    key_file: KeyFile,
+    credential: Opaque,
+    file: Path | None = None,
+    yes: bool = False,
+) -> None:
     """Sign the money settings the server has loaded, so that it admits payouts under them.
+
+    Where changes wait for approval, sign those of a new FILE instead, before the server loads it: it goes on paying
+    under the old ones until people agreed, the wait is over, and it is restarted with the new file.
 
     Parameters
     ----------
     credential
         id of your credential.
+    file
+        a configuration file that the server has not loaded yet.
     yes
         do not ask.
     """
@@ -308,13 +358,21 @@ def apply(*, url: Profile, token_file: Token, key_file: KeyFile, credential: Opa
         url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
     )
     shown = client.read("/v1/config")
-    if shown["applied"]:
+    wanted = shown["moneySettings"]
+    if file is not None:
+        from outlay.config import load
+
+        wanted = load(file).money_settings()
+    elif shown["applied"]:
         sys.stdout.write("the loaded settings are the signed ones already\n")
         return
-    _print_json(shown["moneySettings"])
+    _print_json(wanted)
     if not yes and input("Sign these settings? Type yes: ").strip() != "yes":
         raise InvalidInput("not signed", field="yes")
-    _print_json(client.write("PUT", "/v1/config", {"moneySettings": shown["moneySettings"]}))
+    answer = client.write("PUT", "/v1/config", {"moneySettings": wanted})
+    _print_json(answer)
+    if answer.get("status") == "Pending":
+        sys.stdout.write(f"\nwaits for approval {answer['approvalId']}; then restart the server with the new file\n")
 
 
 @wallets.command(name="unfreeze")

@@ -10,18 +10,18 @@ from rich.text import Text
 
 from outlay.actions.judge import people
 from outlay.actions.organization import money_digest
-from outlay.actions.policies import active_policies
 from outlay.app import Layout, read_passphrase
 from outlay.chains import Finality
 from outlay.chains.evm import EvmChain
 from outlay.chains.rpc import HttpTransport, JsonRpc
 from outlay.config import Config, Network, load
 from outlay.core.errors import OutlayError
-from outlay.core.policy import Policy, RequestApproval, matches
+from outlay.core.policy import POLICIES_MODIFY, Policy, RequestApproval, matches
 from outlay.evidence.history import verify_history
 from outlay.signer.keystore import Keystore
 from outlay.store import ledger, organizations, wallets, webhooks
 from outlay.store.database import Unit
+from outlay.store.policies import active_policies
 
 GOOD, UNWISE, WRONG = "ok", "warn", "wrong"
 DEVELOPMENT_CHAINS = frozenset({1337, 31337})
@@ -102,8 +102,11 @@ def _settings(config: Config) -> Iterator[Finding]:
 def _organization(unit: Unit, config: Config) -> Iterator[Finding]:
     org = organizations.get(unit)
     yield GOOD, f"organization {org.id}, root {org.root}"
-    verify_history(organizations.read_records(unit), org.root)
-    yield GOOD, f"{org.head_seq + 1} records are in order and signed"
+    history = verify_history(organizations.read_records(unit), org.root)
+    if history.head == org.head:
+        yield GOOD, f"{org.head_seq + 1} records are in order and signed"
+    else:
+        yield WRONG, "organization: the records do not end where the newest one should be: some were dropped"
     if org.money_settings == money_digest(config):
         yield GOOD, "the money settings are the signed ones"
     else:
@@ -133,6 +136,8 @@ def _policies(unit: Unit, config: Config) -> Iterator[Finding]:
                     f"{who} needs {group.quorum} and {len(voters)} can vote: what it holds waits; fill it by PUT",
                 )
     yield from _uncovered(unit, active_policies(unit))
+    if not any(policy.activity_kind == POLICIES_MODIFY for policy in active_policies(unit)):
+        yield UNWISE, "no policy of kind Policies:Modify is active: one admin alone can change every policy"
 
 
 def _uncovered(unit: Unit, policies: list[Policy]) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """How bytes on a connection become requests: uvicorn's own parser, with a bound on what comes before a body."""
 
+import asyncio
 import json
 from http import HTTPStatus
 
@@ -10,6 +11,9 @@ from outlay.web.errors import envelope
 
 HEAD_MAX = 64 * 1024
 """Bytes that request line and headers of one request may have together."""
+
+RECEIVE_MAX_S = 60.0
+"""Seconds until a request has come in whole, from the connection or from its first byte; then the server hangs up."""
 
 
 class _HeadTooLargeError(Exception):
@@ -23,11 +27,25 @@ class Listener(HttpToolsProtocol):
     _unfinished = 0  # bytes received since, of a part that does not end
     _messages = 0
     _in_head = False
+    _completed = 0
+    _receiving: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a request within bounded time."""
+        super().connection_made(transport)
+        self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing more."""
+        self._received()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; the parser keeps an unfinished header to itself, so its bytes are counted here."""
-        messages = self._messages
+        messages, completed = self._messages, self._completed
         super().data_received(data)
+        if self._completed == completed:  # bytes between requests count as the begin of one
+            self._expect_request()
         if self._in_head and self._messages == messages and not self.transport.is_closing():
             self._unfinished += len(data)
             if self._unfinished > HEAD_MAX:
@@ -39,6 +57,13 @@ class Listener(HttpToolsProtocol):
         self._head = self._unfinished = 0
         self._messages += 1
         self._in_head = True
+        self._expect_request()
+
+    def on_message_complete(self) -> None:
+        """Stop the clock: the whole request is here."""
+        self._completed += 1
+        self._received()
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Stop counting."""
@@ -54,6 +79,15 @@ class Listener(HttpToolsProtocol):
         """Take one header."""
         self._count(len(name) + len(value) + len(": \r\n"))
         super().on_header(name, value)
+
+    def _expect_request(self) -> None:
+        if self._receiving is None and not self.transport.is_closing():
+            self._receiving = self.loop.call_later(RECEIVE_MAX_S, self.transport.close)
+
+    def _received(self) -> None:
+        if self._receiving is not None:
+            self._receiving.cancel()
+            self._receiving = None
 
     def _count(self, size: int) -> None:
         self._head += size

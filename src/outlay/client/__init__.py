@@ -10,6 +10,7 @@ from typing import Any
 
 from outlay.core.errors import InvalidInput, OutcomeUnknown, OutlayError
 from outlay.evidence.attestation import key_attestation, new_key_pair
+from outlay.evidence.keys import fingerprint, load_private_key, normal_pem
 from outlay.evidence.sign import sign_challenge
 
 TIMEOUT_S = 30.0
@@ -120,12 +121,13 @@ class Client:
 def register(
     url: str, *, username: str, code: str, private_key: str, credential_id: str | None = None
 ) -> dict[str, Any]:
-    """Take up an invitation with a key and return the new credential and user."""
+    """Take up an invitation with a key and return the new credential and user, and the key's fingerprint."""
     begun = call(url, "POST", "/auth/registration/init", {"username": username, "registrationCode": code})
     info = key_attestation(private_key, begun["challenge"], cred_id=credential_id)
     body = {"firstFactorCredential": {"credentialKind": "Key", "credentialInfo": info, "credentialName": "key"}}
     answer = call(url, "POST", "/auth/registration", body, token=begun["temporaryAuthenticationToken"])
-    return {**answer, "credentialId": info["credId"]}
+    public_key = normal_pem(load_private_key(private_key).public_key())
+    return {**answer, "credentialId": info["credId"], "fingerprint": fingerprint(public_key)}
 
 
 def log_in(url: str, *, username: str, credential_id: str, private_key: str) -> str:

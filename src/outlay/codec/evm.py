@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tiny_keccak import keccak256
-
 from outlay.core.address import parse_address
 from outlay.core.errors import InvalidInput
+from outlay.core.keccak import keccak
 
 TRANSACTION_TYPE = b"\x02"
 WORD = 32
@@ -21,16 +20,11 @@ NONCE_MAX = 2**64 - 2
 """The last usable nonce. Source: EIP-2681."""
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
-TRANSFER_SELECTOR = keccak256(b"transfer(address,uint256)")[:4]
-BALANCE_OF_SELECTOR = keccak256(b"balanceOf(address)")[:4]
-TRANSFER_TOPIC = keccak256(b"Transfer(address,address,uint256)")
+TRANSFER_SELECTOR = keccak(b"transfer(address,uint256)")[:4]
+BALANCE_OF_SELECTOR = keccak(b"balanceOf(address)")[:4]
+TRANSFER_TOPIC = keccak(b"Transfer(address,address,uint256)")
 
 RlpItem = bytes | int | Sequence["RlpItem"]
-
-
-def keccak(message: bytes) -> bytes:
-    """Return the Keccak-256 hash (not SHA3-256) of ``message``, 32 bytes."""
-    return keccak256(message)
 
 
 def rlp_encode(item: RlpItem) -> bytes:

@@ -2,9 +2,8 @@
 
 import re
 
-from tiny_keccak import keccak256
-
 from outlay.core.errors import InvalidInput
+from outlay.core.keccak import keccak
 
 _HEX = re.compile(r"0x[0-9a-fA-F]{40}")
 ZERO = "0x" + "0" * 40
@@ -13,7 +12,7 @@ ZERO = "0x" + "0" * 40
 def checksum(address: str) -> str:
     """Return ``address`` (0x and 40 hex digits) in the mixed case of EIP-55."""
     digits = address[2:].lower()
-    shadow = keccak256(digits.encode()).hex()
+    shadow = keccak(digits.encode()).hex()
     return "0x" + "".join(
         c.upper() if int(h, 16) >= 8 else c for c, h in zip(digits, shadow[: len(digits)], strict=True)
     )

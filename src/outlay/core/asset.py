@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 NATIVE = "native"
+NATIVE_TID, ERC20_TID = "native:", "erc20:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,3 +20,8 @@ class Asset:
     def key(self) -> str:
         """``native`` or the contract address: unique within the network."""
         return self.contract or NATIVE
+
+    @property
+    def tid(self) -> str:
+        """The contract's name of the asset within its network: ``native:<symbol>`` or ``erc20:<contract>``."""
+        return f"{NATIVE_TID}{self.symbol.lower()}" if self.contract is None else f"{ERC20_TID}{self.contract}"

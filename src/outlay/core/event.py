@@ -17,6 +17,8 @@ EVENT_KINDS: Mapping[str, str] = {
     "policy.triggered": "A policy's rule matched an activity; one event for each policy that did.",
     "policy.approval.pending": "An activity waits for people to approve or deny it.",
     "policy.approval.resolved": "An approval ended: approved, denied or expired.",
+    "change.requested": "A change of settings waits for approval; names every admin, who has to know of it.",
+    "change.resolved": "A change that waited for approval was applied, rejected, or failed.",
     "wallet.created": "A wallet was created.",
     "wallet.tags.modified": "The tags of a wallet changed.",
     "wallet.transfer.requested": "A transfer was recorded.",

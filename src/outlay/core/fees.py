@@ -1,9 +1,27 @@
-"""What one attempt may offer for gas, within the cap that was frozen when its nonce was bound."""
+"""What gas costs, and what one attempt may offer for it within the cap that was frozen when its nonce was bound."""
 
 from dataclasses import dataclass
 
 BUMP_NUMERATOR, BUMP_DENOMINATOR = 9, 8
 """A replacement must raise tip and cap by at least 12.5 %, whatever the node's own floor is."""
+
+NATIVE_GAS = 21_000
+"""What paying a plain account costs, in gas: the least any transaction costs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fees:
+    """What a transaction costs now, in wei per gas."""
+
+    block_number: int  #: the newest block the node looked at
+    base_fee: int  #: of the block after it
+    tip_slow: int
+    tip_standard: int  #: >= tip_slow
+    tip_fast: int  #: >= tip_standard
+
+    def tips(self) -> dict[str, int]:
+        """Return the tip of every priority a transfer may ask for."""
+        return {"Slow": self.tip_slow, "Standard": self.tip_standard, "Fast": self.tip_fast}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,17 @@
 """The intent: the canonical statement of what one transfer is. Two requests with the same intent are one."""
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from outlay.core.address import parse_address
+from outlay.core.asset import NATIVE
+from outlay.core.errors import InvalidInput
+from outlay.core.money import parse_amount
+
 VERSION = 1
+PRIORITIES = ("Slow", "Standard", "Fast")
+_EXTERNAL_ID = re.compile(r"[\x21-\x7e]{1,50}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,3 +39,52 @@ class Intent:
             "chainId": fields.pop("chain_id"),
             **fields,
         }
+
+
+def read_intent(
+    *,
+    org: str,
+    initiator: str,
+    wallet: str,
+    network: str,
+    chain_id: int,
+    contract: str | None,
+    to: str,
+    amount: str,
+    priority: str | None,
+    external_id: str | None,
+) -> Intent:
+    """Return the intent of a request; the server and the offline verifier read it by these same rules.
+
+    Args:
+        org: the organization.
+        initiator: user id of who asks.
+        wallet: the paying wallet.
+        network: of the wallet.
+        chain_id: of the wallet.
+        contract: the token; None for the native coin.
+        to: recipient address.
+        amount: base units as digits.
+        priority: Slow, Standard or Fast; None is Standard.
+        external_id: the caller's own id of this payout, if there is one.
+
+    Raises:
+        InvalidInput: names the member of the request.
+    """
+    if external_id is not None and _EXTERNAL_ID.fullmatch(external_id) is None:
+        raise InvalidInput("is 1 to 50 printable ASCII characters without spaces", field="externalId")
+    if priority is not None and priority not in PRIORITIES:
+        raise InvalidInput("is Slow, Standard or Fast", field="priority")
+    return Intent(
+        org=org,
+        external_id=external_id,
+        initiator=initiator,
+        wallet=wallet,
+        network=network,
+        chain_id=chain_id,
+        asset=NATIVE if contract is None else parse_address(contract, field="contract"),
+        recipient=parse_address(to, field="to"),
+        amount=str(parse_amount(amount)),
+        memo="",
+        priority=priority or "Standard",
+    )

@@ -5,7 +5,7 @@ in units of 10**-8 of a currency, rounded up. Prices and limits are read from th
 """
 
 import re
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import Context, Decimal, Inexact
 
 from outlay.core.errors import InvalidInput
 
@@ -13,6 +13,7 @@ AMOUNT_MAX = 2**256 - 1
 VALUE_UNIT = 10**8
 _DIGITS = re.compile(r"[1-9][0-9]{0,77}")
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?")
+_LITERAL = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,9})?")
 
 
 def parse_amount(text: object, *, field: str = "amount") -> int:
@@ -69,14 +70,12 @@ def limit_value(text: str, *, field: str) -> int:
     """Return a currency limit, read from its decimal text, in 10**-8 of the currency.
 
     Raises:
-        InvalidInput: not a number, negative, or finer than 10**-8.
+        InvalidInput: not a number in ASCII digits, signed, or finer than 10**-8.
     """
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        raise InvalidInput("a limit is a number of dollars", field=field) from None
-    if not number.is_finite() or number < 0 or abs(number.adjusted()) > 30:
-        raise InvalidInput("a limit is a finite number of dollars, 0 or more", field=field)
+    # ``Decimal`` alone would also read other scripts, spaces and underscores.
+    number = Decimal(text) if _LITERAL.fullmatch(text) else None
+    if number is None or abs(number.adjusted()) > 30:
+        raise InvalidInput("a limit is a plain number of dollars, 0 or more", field=field)
     try:
         scaled = Context(prec=100, traps=[Inexact]).multiply(number, Decimal(VALUE_UNIT))
     except Inexact:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from outlay.core.errors import InvalidInput
 
 OPERATIONS: tuple[str, ...] = (
+    "Auth:Pats:Create",
     "Auth:ServiceAccounts:Activate",
     "Auth:ServiceAccounts:Create",
     "Auth:ServiceAccounts:Deactivate",

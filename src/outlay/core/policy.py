@@ -2,18 +2,20 @@
 
 Every active policy whose filters match is evaluated, always all of them, in any order. A triggered ``Block`` blocks;
 otherwise every group of every triggered ``RequestApproval`` has to agree; ``NoAction`` only reports. No rule allows
-anything, so adding a policy never lets a payout through. What cannot be judged triggers.
+anything, so adding a policy never lets a payout through, except where it is the first to match and the default is to
+block. What cannot be judged triggers.
 """
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from outlay.core.asset import NATIVE_TID
 from outlay.core.money import format_value
 from outlay.core.seams import Instant
 from outlay.core.velocity import Scope, Window
 
-ACTIVITY_KIND = WALLETS_SIGN = "Wallets:Sign"
+WALLETS_SIGN = "Wallets:Sign"
 POLICIES_MODIFY, PERMISSIONS_MODIFY, PERMISSIONS_ASSIGN = "Policies:Modify", "Permissions:Modify", "Permissions:Assign"
 GOVERNING = (POLICIES_MODIFY, PERMISSIONS_MODIFY, PERMISSIONS_ASSIGN)
 """The kinds of policies that are about changes of settings; the other is about payouts."""
@@ -22,7 +24,7 @@ CURRENCY = "USD"
 
 @dataclass(frozen=True, slots=True)
 class AlwaysTrigger:
-    """Triggers for every payout the filters match."""
+    """Triggers for everything the filters match; the only rule about changes."""
 
     kind = "AlwaysTrigger"
 
@@ -64,7 +66,24 @@ class RecipientWhitelist:
     kind = "TransactionRecipientWhitelist"
 
 
-Rule = AlwaysTrigger | AmountLimit | AmountVelocity | CountVelocity | RecipientWhitelist
+@dataclass(frozen=True, slots=True)
+class AssetLimit:
+    """How much of one asset one payout may be without triggering."""
+
+    network: str
+    tid: str  #: ``native:<symbol>`` or ``erc20:<contract>``, lower case; see ``core.asset.Asset.tid``
+    limit: int  #: base units, 0 or more
+
+
+@dataclass(frozen=True, slots=True)
+class NominalLimit:
+    """Triggers when one payout is more of a listed asset than its limit; an asset that is not listed passes."""
+
+    assets: tuple[AssetLimit, ...]  #: at least one; of each network at most one native coin
+    kind = "TransactionAmountLimitNominal"
+
+
+Rule = AlwaysTrigger | AmountLimit | NominalLimit | AmountVelocity | CountVelocity | RecipientWhitelist
 Velocity = AmountVelocity | CountVelocity
 
 
@@ -118,11 +137,13 @@ Action = Block | RequestApproval | NoAction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which wallets a policy is about. Everything given must hold; nothing given matches every wallet."""
+    """What a policy is about. Everything given must hold; nothing given matches everything of its activity kind."""
 
     wallet_ids: tuple[str, ...] | None = None  #: one of these
     tags_any: tuple[str, ...] | None = None  #: at least one of these tags
     tags_all: tuple[str, ...] | None = None  #: every one of these tags
+    policy_ids: tuple[str, ...] | None = None  #: one of these; only ``Policies:Modify``
+    permission_ids: tuple[str, ...] | None = None  #: one of these; only ``Permissions:Modify``, ``Permissions:Assign``
 
     def match(self, wallet_id: str, tags: Collection[str]) -> bool:
         """Tell whether a wallet with ``tags`` passes."""
@@ -143,7 +164,7 @@ class Policy:
     rule: Rule
     action: Action
     filters: Filters
-    activity_kind: str = ACTIVITY_KIND
+    activity_kind: str = WALLETS_SIGN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +176,9 @@ class Facts:
     price: str | None = None  #: USD for one whole unit, decimal text
     price_source: str | None = None
     price_at: Instant | None = None
+    network: str | None = None
+    tid: str | None = None  #: the asset, as ``core.asset.Asset.tid`` writes it; None: not known
+    amount: int | None = None  #: base units of that asset; None: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +191,9 @@ class Evaluation:
     triggered: bool
     reason: str | None  #: for people; None when not triggered
     context: dict[str, str | int | None]
-    """What was looked at: rule, threshold, value, sum, count, unknown, timeframe, scope, recipient, price.
-    ``sum`` and ``count`` are those of the window without this payout. Values are decimal text in USD."""
+    """What was looked at: rule, threshold, value, sum, count, unknown, timeframe, scope, recipient, price, network,
+    tid, amount. ``sum`` and ``count`` are those of the window without this payout. Values are decimal text in USD;
+    ``amount``, and the ``threshold`` it is compared with, are base units as digits."""
 
 
 Kind = Literal["allow", "hold", "block"]
@@ -185,7 +210,21 @@ class Verdict:
 
 def matches(policy: Policy, wallet_id: str, tags: Collection[str]) -> bool:
     """Tell whether ``policy`` is about payouts of this wallet."""
-    return policy.activity_kind == ACTIVITY_KIND and policy.filters.match(wallet_id, tags)
+    return policy.activity_kind == WALLETS_SIGN and policy.filters.match(wallet_id, tags)
+
+
+def governs(policy: Policy, *, policy_id: str | None = None, permission_id: str | None = None) -> bool:
+    """Tell whether ``policy`` is about changes of this policy, or of this permission and its assignments.
+
+    Whether a change of a permission is of kind ``Permissions:Modify`` or ``Permissions:Assign`` is not looked at.
+    """
+    if policy.activity_kind == POLICIES_MODIFY:
+        among = policy.filters.policy_ids
+        return policy_id is not None and (among is None or policy_id in among)
+    if policy.activity_kind in (PERMISSIONS_MODIFY, PERMISSIONS_ASSIGN):
+        among = policy.filters.permission_ids
+        return permission_id is not None and (among is None or permission_id in among)
+    return False
 
 
 def counts(policy: Policy, wallet_id: str, tags: Collection[str]) -> bool:
@@ -201,8 +240,8 @@ def counts(policy: Policy, wallet_id: str, tags: Collection[str]) -> bool:
 def evaluate(policy: Policy, facts: Facts, window: Window | None = None) -> Evaluation:
     """Return what ``policy``, which must match the payout, says about it.
 
-    Being equal to a limit does not trigger. An unknown value, an unknown value within the window, an unreadable
-    recipient and a velocity rule without its ``window`` all trigger.
+    Being equal to a limit does not trigger. An unknown value, asset or amount, an unknown value within the window, an
+    unreadable recipient and a velocity rule without its ``window`` all trigger.
 
     Args:
         policy: the policy.
@@ -212,9 +251,12 @@ def evaluate(policy: Policy, facts: Facts, window: Window | None = None) -> Eval
     context: dict[str, str | int | None] = {"rule": policy.rule.kind}
     match policy.rule:
         case AlwaysTrigger():
-            reason: str | None = "Every payout needs this policy's action."
+            what = "change" if policy.activity_kind in GOVERNING else "payout"
+            reason: str | None = f"Every {what} needs this policy's action."
         case AmountLimit():
             reason = _judge_amount(policy.rule, facts, context)
+        case NominalLimit():
+            reason = _judge_nominal(policy.rule, facts, context)
         case AmountVelocity():
             reason = _judge_sum(policy.rule, facts, window, context)
         case CountVelocity():
@@ -254,6 +296,24 @@ def _judge_amount(rule: AmountLimit, facts: Facts, context: dict[str, str | int 
             f"The transfer is worth {CURRENCY} {format_value(facts.value)},"
             f" more than the limit of {CURRENCY} {format_value(rule.limit)}."
         )
+    return None
+
+
+def _judge_nominal(rule: NominalLimit, facts: Facts, context: dict[str, str | int | None]) -> str | None:
+    network, tid, amount = facts.network, facts.tid, facts.amount
+    context.update(network=network, tid=tid, amount=None if amount is None else str(amount), threshold=None)
+    if network is None or tid is None or amount is None:
+        return "Which asset is paid, or how much of it, is not known."
+    here = {each.tid: each.limit for each in rule.assets if each.network == network}
+    limit = here.get(tid)
+    if limit is None:
+        # A network has one coin: under another symbol it may well be the listed one, renamed in the settings since.
+        if tid.startswith(NATIVE_TID) and any(each.startswith(NATIVE_TID) for each in here):
+            return f"The limit is for another native coin of {network} than {tid}."
+        return None
+    context.update(threshold=str(limit))
+    if amount > limit:
+        return f"The transfer is of {amount} base units of {tid} on {network}, more than the limit of {limit}."
     return None
 
 

@@ -1,23 +1,31 @@
 """Policies as JSON: reading what a request describes, writing what we keep and what we answer, the presets."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from outlay.core.address import parse_address
+from outlay.core.asset import ERC20_TID, NATIVE_TID
 from outlay.core.errors import InvalidInput
-from outlay.core.money import format_value, limit_value
+from outlay.core.money import AMOUNT_MAX, format_value, limit_value
 from outlay.core.policy import (
-    ACTIVITY_KIND,
     CURRENCY,
+    GOVERNING,
+    PERMISSIONS_ASSIGN,
+    PERMISSIONS_MODIFY,
+    POLICIES_MODIFY,
+    WALLETS_SIGN,
     Action,
     AlwaysTrigger,
     AmountLimit,
     AmountVelocity,
+    AssetLimit,
     Block,
     CountVelocity,
     Filters,
     Group,
     NoAction,
+    NominalLimit,
     Policy,
     RecipientWhitelist,
     RequestApproval,
@@ -32,8 +40,35 @@ LIMIT_DIGITS = 15
 TIMEOUT_MAX = 5_256_000
 """The longest ``autoRejectTimeout`` in minutes: ten years."""
 
+GOVERNING_TIMEOUT_MIN = 60
+"""The shortest ``autoRejectTimeout`` of a policy about changes: with less, nobody could agree to lengthen it again."""
+
 ADDRESSES_MAX = 1000
 """Addresses one whitelist may hold; a request body has no room for many more."""
+
+ASSETS_MAX, TID_MAX = 100, 200
+"""Assets one rule may limit, and characters the name of one may have."""
+
+TID_PATTERN = r"[a-z0-9_]+:[^\s](?:[ ]?[^\s])*"
+LIMIT_PATTERN = "0|[1-9][0-9]{0,77}"
+_TID, _NOMINAL_LIMIT = re.compile(TID_PATTERN), re.compile(LIMIT_PATTERN)
+
+ACTIONS: Mapping[str, tuple[str, ...]] = {
+    WALLETS_SIGN: (Block.kind, NoAction.kind, RequestApproval.kind),
+    # If changes of policies could be blocked, the policy that blocks them could never be changed either.
+    POLICIES_MODIFY: (RequestApproval.kind,),
+    PERMISSIONS_MODIFY: (Block.kind, RequestApproval.kind),
+    PERMISSIONS_ASSIGN: (Block.kind, RequestApproval.kind),
+}
+"""Activity kind -> the actions its policies may have."""
+
+_FILTERS: Mapping[str, Mapping[str, str]] = {
+    WALLETS_SIGN: {"walletId": "wallet_ids"},
+    POLICIES_MODIFY: {"policyId": "policy_ids"},
+    PERMISSIONS_MODIFY: {"permissionId": "permission_ids"},
+    PERMISSIONS_ASSIGN: {"permissionId": "permission_ids"},
+}
+"""Activity kind -> filter that lists ids -> member of ``Filters``."""
 
 
 def parse_policy(document: object, *, id: str, version: int, allow_empty: bool = False) -> Policy:
@@ -53,16 +88,22 @@ def parse_policy(document: object, *, id: str, version: int, allow_empty: bool =
     """
     fields = _members(document, "", {"name", "activityKind", "rule", "action", "filters", "status"})
     kind = _text(fields.get("activityKind"), "activityKind", 64)
-    if kind != ACTIVITY_KIND:
-        raise InvalidInput(f"only {ACTIVITY_KIND} is offered", field="activityKind")
-    return Policy(
+    if kind not in ACTIONS:
+        raise InvalidInput("use one of " + ", ".join(ACTIONS), field="activityKind")
+    policy = Policy(
         id=id,
         version=version,
         name=_text(fields.get("name"), "name", 200),
+        activity_kind=kind,
         rule=_rule(fields.get("rule")),
-        action=_action(fields.get("action"), allow_empty=allow_empty),
-        filters=_filters(fields.get("filters")),
+        action=_action(fields.get("action"), kind, allow_empty=allow_empty),
+        filters=_filters(fields.get("filters"), kind),
     )
+    if kind in GOVERNING and not isinstance(policy.rule, AlwaysTrigger):
+        raise InvalidInput(f"a policy about {kind} has the rule {AlwaysTrigger.kind}", field="rule.kind")
+    if policy.action.kind not in ACTIONS[kind]:
+        raise InvalidInput(f"a policy about {kind} has the action " + " or ".join(ACTIONS[kind]), field="action.kind")
+    return policy
 
 
 def read_policy(document: dict[str, Any], *, id: str, version: int) -> Policy:
@@ -112,9 +153,9 @@ def _document(policy: Policy, *, limit: Callable[[int], str | int | float]) -> d
         **({} if policy.filters.tags_any is None else {"hasAny": list(policy.filters.tags_any)}),
         **({} if policy.filters.tags_all is None else {"hasAll": list(policy.filters.tags_all)}),
     }
-    wallets = policy.filters.wallet_ids
+    listed = {name: getattr(policy.filters, member) for name, member in _FILTERS[policy.activity_kind].items()}
     filters: dict[str, Any] = {
-        **({} if wallets is None else {"walletId": {"in": list(wallets)}}),
+        **{name: {"in": list(values)} for name, values in listed.items() if values is not None},
         **({"walletTags": tags} if tags else {}),
     }
     return {
@@ -129,6 +170,10 @@ def _document(policy: Policy, *, limit: Callable[[int], str | int | float]) -> d
 def _configuration(rule: Rule, limit: Callable[[int], str | int | float]) -> dict[str, Any]:
     if isinstance(rule, RecipientWhitelist):
         return {"addresses": list(rule.listed)}
+    if isinstance(rule, NominalLimit):
+        return {
+            "assets": [{"network": each.network, "tid": each.tid, "limit": str(each.limit)} for each in rule.assets]
+        }
     if isinstance(rule, AlwaysTrigger):
         return {}
     answer: dict[str, Any] = {"limit": rule.limit if isinstance(rule, CountVelocity) else limit(rule.limit)}
@@ -148,7 +193,9 @@ def _members(value: object, field: str, allowed: set[str]) -> dict[str, Any]:
     for name in value:
         if name not in allowed:
             offered = ", ".join(sorted(allowed)) or "no members"
-            raise InvalidInput(f"is not known here: use {offered}", field=f"{field}.{name}" if field else str(name))
+            raise InvalidInput(
+                f"is not known here: use {offered}", field=f"{field}.{name}" if field else name or "body"
+            )
     return value
 
 
@@ -216,6 +263,8 @@ def _rule(value: object) -> Rule:
         given = _members(given, place, {"limit", "currency"})
         _currency(given, place)
         return AmountLimit(_dollars(given.get("limit"), f"{place}.limit"))
+    if kind == NominalLimit.kind:
+        return NominalLimit(_assets(_members(given, place, {"assets"}).get("assets"), f"{place}.assets"))
     if kind == RecipientWhitelist.kind:
         given = _members(given, place, {"addresses"})
         listed = _list(given.get("addresses"), f"{place}.addresses", least=0, most=ADDRESSES_MAX)
@@ -229,8 +278,51 @@ def _rule(value: object) -> Rule:
         given = _members(given, place, {"limit", "timeframe", "scope"})
         limit = _whole(given.get("limit"), f"{place}.limit", least=0, most=2**53 - 1)
         return CountVelocity(limit, *_stretch(given, place))
-    offered = (AlwaysTrigger, AmountLimit, AmountVelocity, CountVelocity, RecipientWhitelist)
+    offered = (AlwaysTrigger, AmountLimit, NominalLimit, AmountVelocity, CountVelocity, RecipientWhitelist)
     raise InvalidInput("use one of " + ", ".join(each.kind for each in offered), field="rule.kind")
+
+
+def _assets(value: object, field: str) -> tuple[AssetLimit, ...]:
+    found: list[AssetLimit] = []
+    for at, each in enumerate(_list(value, field, least=1, most=ASSETS_MAX)):
+        place = f"{field}[{at}]"
+        given = _members(each, place, {"network", "tid", "limit"})
+        network = _text(given.get("network"), f"{place}.network", 64)
+        tid = _tid(given.get("tid"), f"{place}.tid")
+        for other in found:
+            if other.network != network:
+                continue
+            if other.tid == tid:
+                raise InvalidInput("is listed twice: remove one", field=f"{place}.tid")
+            if other.tid.startswith(NATIVE_TID) and tid.startswith(NATIVE_TID):
+                raise InvalidInput(f"{network} has one native coin, and {other.tid} is listed", field=f"{place}.tid")
+        found.append(AssetLimit(network, tid, _nominal(given.get("limit"), f"{place}.limit")))
+    return tuple(found)
+
+
+def _tid(value: object, field: str) -> str:
+    """Return the name of an asset in lower case."""
+    text = _text(value, field, TID_MAX)
+    if _TID.fullmatch(text) is None:
+        raise InvalidInput(f"an asset is written as {NATIVE_TID}eth or {ERC20_TID}0x and 40 digits", field=field)
+    if text.startswith(NATIVE_TID):
+        return _text(text.lower(), field, TID_MAX)  # the lower case of a few letters is longer
+    if text.startswith(ERC20_TID):
+        return ERC20_TID + parse_address(text.removeprefix(ERC20_TID), field=field)
+    raise InvalidInput(
+        f"only {NATIVE_TID} and {ERC20_TID} assets are paid from here: a limit for another kind would never apply",
+        field=field,
+    )
+
+
+def _nominal(value: object, field: str) -> int:
+    """Return a limit in base units, 0 to 2**256 - 1."""
+    if not isinstance(value, str) or _NOMINAL_LIMIT.fullmatch(value) is None or int(value) > AMOUNT_MAX:
+        raise InvalidInput(
+            "a limit is a string of digits in the asset's smallest unit, without leading zero, at most 2^256 - 1",
+            field=field,
+        )
+    return int(value)
 
 
 def _currency(given: dict[str, Any], place: str) -> None:
@@ -246,13 +338,14 @@ def _stretch(given: dict[str, Any], place: str) -> tuple[int, Scope]:
     return timeframe, Scope(scope)
 
 
-def _action(value: object, *, allow_empty: bool) -> Action:
+def _action(value: object, activity_kind: str, *, allow_empty: bool) -> Action:
     fields = _members(value, "action", {"kind", "autoRejectTimeout", "approvalGroups"})
     kind = fields.get("kind")
     if kind == RequestApproval.kind:
         timeout = fields.get("autoRejectTimeout")
         if timeout is not None:
-            timeout = _whole(timeout, "action.autoRejectTimeout", least=1, most=TIMEOUT_MAX)
+            least = 1 if activity_kind == WALLETS_SIGN else GOVERNING_TIMEOUT_MIN
+            timeout = _whole(timeout, "action.autoRejectTimeout", least=least, most=TIMEOUT_MAX)
         groups = _list(fields.get("approvalGroups"), "action.approvalGroups", least=1, most=100)
         read = [
             _group(each, f"action.approvalGroups[{place}]", allow_empty=allow_empty)
@@ -292,13 +385,17 @@ def _group(value: object, place: str, *, allow_empty: bool) -> Group:
     )
 
 
-def _filters(value: object) -> Filters:
-    fields = {} if value is None else _members(value, "filters", {"walletId", "walletTags"})
-    wallets, tags = fields.get("walletId"), fields.get("walletTags")
+def _filters(value: object, kind: str) -> Filters:
+    by_id = _FILTERS[kind]
+    fields = (
+        {} if value is None else _members(value, "filters", {*by_id, *(["walletTags"] if kind == WALLETS_SIGN else [])})
+    )
     found: dict[str, tuple[str, ...]] = {}
-    if wallets is not None:
-        listed = _members(wallets, "filters.walletId", {"in"}).get("in")
-        found["wallet_ids"] = _unique(listed, "filters.walletId.in", least=1, most=1000)
+    for name, member in by_id.items():
+        if fields.get(name) is not None:
+            listed = _members(fields[name], f"filters.{name}", {"in"}).get("in")
+            found[member] = _unique(listed, f"filters.{name}.in", least=1, most=1000)
+    tags = fields.get("walletTags")
     if tags is not None:
         for name in _members(tags, "filters.walletTags", {"hasAny", "hasAll"}):
             listed = _unique(tags[name], f"filters.walletTags.{name}", least=1, most=100)
@@ -342,7 +439,7 @@ def preset_policies(name: str) -> list[dict[str, Any]]:
 
 def _preset(name: str, rule: dict[str, Any], action: dict[str, Any]) -> dict[str, Any]:
     filters = {"walletTags": {"hasAny": ["payouts"]}}
-    return {"name": name, "activityKind": ACTIVITY_KIND, "rule": rule, "action": action, "filters": filters}
+    return {"name": name, "activityKind": WALLETS_SIGN, "rule": rule, "action": action, "filters": filters}
 
 
 def _over(limit: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from outlay.config import Config
 from outlay.core.asset import NATIVE
 from outlay.core.errors import ChainUnavailable, InvariantBroken, SignerRefused, Unavailable
 from outlay.core.faultpoint import fault
-from outlay.core.fees import first_offer
+from outlay.core.fees import NATIVE_GAS, first_offer
 from outlay.core.seams import SECOND, Clock, Entropy, Instant
 from outlay.engine.guard import freeze, guarded
 from outlay.signer import Signed, Signer, SignRequest
@@ -35,7 +35,6 @@ UNIT_MAX = 32
 """Payouts bound in one unit: requests wait for their turn behind it."""
 LOOK_AHEAD = 500
 """Ready transfers of one wallet that are looked at in one step; those behind them wait for their turn."""
-NATIVE_GAS = 21_000
 GAS_MAX = 5_000_000
 """The most gas one payout may be given: far more than any token needs, less than any chain's block holds."""
 NO_ANSWER = "the network does not answer at present"
@@ -209,10 +208,9 @@ class Send:
         except ChainUnavailable:
             # One recipient's contract may be what the node stumbles over: it must not stop the others.
             return Candidate(transfer_id=row.id, offer=None, waiting_reason=NO_ANSWER)
-        tips = {"Slow": fees.tip_slow, "Standard": fees.tip_standard, "Fast": fees.tip_fast}
         offer = first_offer(
             base_fee=fees.base_fee,
-            tip=tips[row.intent["priority"]],
+            tip=fees.tips()[row.intent["priority"]],
             gas_limit=gas_limit,
             fee_cap=self._config.fee_cap(row.network, row.asset),
         )

@@ -5,22 +5,26 @@ record, the origins allowed then, and the policy set in force. A registration is
 attestation, which its record holds. Whose key it was is answered by the chain of records (``history``).
 """
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 from outlay.core.errors import ActionSignatureInvalid, InvalidInput
 from outlay.evidence.assertion import Assertion, Credential, verify_assertion
 from outlay.evidence.attestation import verify_attestation
 from outlay.evidence.canonical import payload_digest, payload_object
 from outlay.evidence.challenge import (
+    CredentialPreimage,
     Preimage,
     RegistrationPreimage,
     action_challenge,
+    credential_challenge,
     registration_challenge,
 )
 from outlay.evidence.shape import check_digest, check_texts, members
 
 VERSION = 1
+
+P = TypeVar("P")
 
 
 class EvidenceBroken(InvalidInput):
@@ -156,15 +160,41 @@ def verify_registration(preimage: object, credential_info: object) -> tuple[Regi
     Raises:
         EvidenceBroken: anything does not fit; ``field`` names the first defect.
     """
+    return _verify_attested(
+        preimage, credential_info, read=RegistrationPreimage.from_document, challenge_of=registration_challenge
+    )
+
+
+def verify_new_key(preimage: object, credential_info: object) -> tuple[CredentialPreimage, str, str]:
+    """Check the proof of a key that somebody adds to their own, in itself.
+
+    Args:
+        preimage: what ``CredentialPreimage.document`` wrote.
+        credential_info: the attestation as received.
+
+    Returns:
+        As ``verify_registration``.
+
+    Raises:
+        EvidenceBroken: as ``verify_registration``.
+    """
+    return _verify_attested(
+        preimage, credential_info, read=CredentialPreimage.from_document, challenge_of=credential_challenge
+    )
+
+
+def _verify_attested(
+    preimage: object, credential_info: object, *, read: Callable[[object], P], challenge_of: Callable[[P], str]
+) -> tuple[P, str, str]:
     try:
-        read = RegistrationPreimage.from_document(preimage)
-        public_key = verify_attestation(credential_info, registration_challenge(read))
+        found = read(preimage)
+        public_key = verify_attestation(credential_info, challenge_of(found))
     except ActionSignatureInvalid as error:
         raise EvidenceBroken(error.message, field="credentialInfo") from error
     except InvalidInput as error:
         raise EvidenceBroken(error.message, field=error.field or "preimage") from error
     given = members(credential_info, "credentialInfo", {"credId": str, "clientData": str, "attestationData": str})
-    return read, given["credId"], public_key
+    return found, given["credId"], public_key
 
 
 def _check_version(given: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from outlay.evidence.shape import check_digest, check_texts, members
 ACTION_DOMAIN = "outlay.action.v1"
 LOGIN_DOMAIN = "outlay.login.v1"
 REGISTRATION_DOMAIN = "outlay.registration.v1"
+CREDENTIAL_DOMAIN = "outlay.credential.v1"
 
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE"})
 """Methods a user action may name."""
@@ -208,6 +209,51 @@ class RegistrationPreimage:
             raise InvalidInput(f"preimage: {error.message}", field="preimage") from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialPreimage:
+    """What a new key proves itself over: this person or machine adds a key of their own."""
+
+    org: str
+    user_id: str
+    nonce: str  #: good for one key
+    issued: Instant  #: microseconds UTC
+    expires: Instant  #: microseconds UTC, after ``issued``
+
+    def __post_init__(self) -> None:
+        """Refuse a preimage that could not have been made on purpose."""
+        _check_times(self.issued, self.expires)
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON object whose canonical bytes the challenge is derived from."""
+        return {
+            "org": self.org,
+            "userId": self.user_id,
+            "nonce": self.nonce,
+            "issued": self.issued,
+            "expires": self.expires,
+        }
+
+    @classmethod
+    def from_document(cls, document: object) -> Self:
+        """Read what ``document`` wrote.
+
+        Raises:
+            InvalidInput: a member is missing, unknown or malformed.
+        """
+        shape: dict[str, type] = {"org": str, "userId": str, "nonce": str, "issued": int, "expires": int}
+        given = members(document, "preimage", shape)
+        try:
+            return cls(
+                org=given["org"],
+                user_id=given["userId"],
+                nonce=given["nonce"],
+                issued=given["issued"],
+                expires=given["expires"],
+            )
+        except InvariantBroken as error:
+            raise InvalidInput(f"preimage: {error.message}", field="preimage") from error
+
+
 def action_challenge(preimage: Preimage) -> str:
     """Return the challenge of one action: 43 base64url characters."""
     return _challenge(ACTION_DOMAIN, preimage.document())
@@ -221,6 +267,11 @@ def login_challenge(preimage: LoginPreimage) -> str:
 def registration_challenge(preimage: RegistrationPreimage) -> str:
     """Return the challenge of one registration: 43 base64url characters."""
     return _challenge(REGISTRATION_DOMAIN, preimage.document())
+
+
+def credential_challenge(preimage: CredentialPreimage) -> str:
+    """Return the challenge a new key of somebody's own answers: 43 base64url characters."""
+    return _challenge(CREDENTIAL_DOMAIN, preimage.document())
 
 
 def _challenge(domain: str, document: dict[str, Any]) -> str:

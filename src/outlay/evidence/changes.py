@@ -14,7 +14,11 @@ Bodies have exactly these members (*key* stands for ``credentialUuid``, ``creden
 * ``user.deactivated``, ``user.deleted``, ``permission.archived``: nothing
 * ``user.renamed``: ``name``, ``externalId``; null if unchanged
 * ``serviceAccount.created``: ``name``, key, ``permissionId`` and ``assignmentId``, both or neither null
-* ``credential.created`` (the signer's own): key; ``.activated``, ``.deactivated``, ``.deleted``: ``credentialUuid``
+* ``credential.created`` (the signer's own): key, ``preimage``
+* ``credential.activated``, ``.deactivated``, ``.deleted``: ``credentialUuid``; of a personal access token's key also
+  ``tokenId``
+* ``pat.created`` (the signer's own): ``name``, key, ``permissionId`` or null, ``expires``
+* ``pat.renamed``: ``name``, ``externalId``; null if unchanged
 * ``permission.created``, ``.updated``: ``name``, ``operations``
 * ``permission.assigned``, ``.revoked``: ``assignmentId``, ``identityId``
 * ``policy.created``, ``.updated``: ``version`` and the stored policy; ``.archived``: ``version``
@@ -23,10 +27,14 @@ Bodies have exactly these members (*key* stands for ``credentialUuid``, ``creden
 * ``wallet.tags.modified``: ``added``, ``removed``: what really changed
 * ``wallet.unfrozen``: ``reason``; ``asset.unfrozen`` (subject: the organization): ``network``, ``asset``, ``reason``
 * ``config.applied`` (subject: the organization): ``moneySettings``
+* ``change.requested`` (subject: the change request): ``approval``, ``content``, ``groups``, ``expires`` or null
+* ``change.decided``: ``approval``, ``value``, ``reason`` or null
+* ``change.applied`` (subject: what it changes): ``change``, ``kind``, ``body``: as the record without approval had them
+* ``change.closed``: ``change``, ``status``, ``reason``: nobody can make it any more
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,7 +58,7 @@ class Route:
 
     method: str
     path: str
-    operation: str | None  #: what the signer must hold; None: it is about the signer's own
+    operation: str | None  #: what the signer must hold; None: it is about the signer's own keys
     payload: Mapping[str, Any] | None = None  #: the only payload, where there is only one
     machine: bool | None = None  #: the subject must be a service account, or must not be one
 
@@ -61,19 +69,40 @@ def check_route(step: Step, preimage: Preimage) -> None:
     Raises:
         RecordBroken: no such kind. EvidenceBroken: another call, another payload, or not permitted.
     """
-    if step.kind not in CHANGES:
-        raise RecordBroken(f"the kind {step.kind[:60]!r} is not known here", field="record.kind")
-    texts = {name: value for name, value in step.body.items() if isinstance(value, str)}
-    for route in CHANGES[step.kind][0]:
-        path = route.path.format_map({"assignmentId": "", "credentialUuid": "", **texts, "subject": step.subject})
-        if (preimage.method, preimage.path) != (route.method, path) or not _is_about(step, route.machine):
+    for route in _routes(step.kind, step.subject, step.body, preimage.method, preimage.path):
+        if not _is_about(step, route.machine):
             continue
         if route.payload is not None:
             step.expect_payload(route.payload)
         if route.operation is not None:
             step.require([route.operation])
+        elif step.by.token_id is not None:
+            raise EvidenceBroken("a personal access token manages no keys", field="evidence.credential")
         return
     raise EvidenceBroken(f"the call signed does not bring about {step.kind}", field="evidence.preimage.path")
+
+
+def _routes(kind: str, subject: str, body: Mapping[str, Any], method: str, path: str) -> Iterator[Route]:
+    """Yield the routes of a kind that are this very call."""
+    if kind not in CHANGES:
+        raise RecordBroken(f"the kind {kind[:60]!r} is not known here", field="record.kind")
+    texts = {name: value for name, value in body.items() if isinstance(value, str)}
+    for route in CHANGES[kind][0]:
+        filled = route.path.format_map({"assignmentId": "", "tokenId": "", "approval": "", **texts, "subject": subject})
+        if (method, path) == (route.method, filled):
+            yield route
+
+
+def operation_of(kind: str, subject: str, body: Mapping[str, Any], method: str, path: str) -> str | None:
+    """Return the operation that a call needs to bring a record about; None: it is about the signer's own.
+
+    Raises:
+        EvidenceBroken: the call does not bring this about.
+    """
+    route = next(_routes(kind, subject, body, method, path), None)
+    if route is None:
+        raise EvidenceBroken(f"the call signed does not bring about {kind}", field="evidence.preimage.path")
+    return route.operation
 
 
 def _is_about(step: Step, machine: bool | None) -> bool:
@@ -216,6 +245,7 @@ def _both(suffix: str, method: str, action: str, payload: Mapping[str, Any] | No
     )
 
 
+_PAT = "/auth/pats/{tokenId}"
 _PERMISSION, _POLICY, _WALLET = "/permissions/{subject}", "/v2/policies/{subject}", "/wallets/{subject}"
 
 CHANGES: Mapping[str, tuple[tuple[Route, ...], Callable[[Step], None]]] = {
@@ -232,15 +262,20 @@ CHANGES: Mapping[str, tuple[tuple[Route, ...], Callable[[Step], None]]] = {
         who.service_account_created,
     ),
     records.CREDENTIAL_CREATED: ((Route("POST", "/auth/credentials", None),), who.credential_created),
-    records.CREDENTIAL_ACTIVATED: ((Route("PUT", "/auth/credentials/activate", None),), who.credential_switched),
+    records.CREDENTIAL_ACTIVATED: (
+        (Route("PUT", "/auth/credentials/activate", None), Route("PUT", _PAT + "/activate", None)),
+        who.credential_switched,
+    ),
     records.CREDENTIAL_DEACTIVATED: (
-        (Route("PUT", "/auth/credentials/deactivate", None),),
+        (Route("PUT", "/auth/credentials/deactivate", None), Route("PUT", _PAT + "/deactivate", None)),
         who.credential_switched,
     ),
     records.CREDENTIAL_DELETED: (
-        (Route("DELETE", "/auth/credentials/{subject}", None),),
+        (Route("DELETE", "/auth/credentials/{subject}", None), Route("DELETE", _PAT, None)),
         who.credential_switched,
     ),
+    records.PAT_CREATED: ((Route("POST", "/auth/pats", "Auth:Pats:Create"),), who.pat_created),
+    records.PAT_RENAMED: ((Route("PUT", "/auth/pats/{subject}", None),), who.pat_renamed),
     records.PERMISSION_CREATED: ((Route("POST", "/permissions", "Permissions:Create"),), who.permission_created),
     records.PERMISSION_UPDATED: ((Route("PUT", _PERMISSION, "Permissions:Update"),), who.permission_updated),
     records.PERMISSION_ARCHIVED: (

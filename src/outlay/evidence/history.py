@@ -12,14 +12,13 @@ from typing import Any
 
 from outlay.core.errors import InvalidInput
 from outlay.evidence.bundle import EvidenceBroken, verify_evidence
-from outlay.evidence.challenge import Preimage
 from outlay.evidence.changes import CHANGES, PROVED, check_route
 from outlay.evidence.record import RecordBroken, check_instant, follow_chain
-from outlay.evidence.shape import members
+from outlay.evidence.requests import MADE, REQUESTS, check_agreed, follow_policy
 from outlay.evidence.state import History, KnownCredential
 from outlay.evidence.step import Step
 
-__all__ = ["History", "KnownCredential", "verify_bundle", "verify_history"]
+__all__ = ["History", "KnownCredential", "verify_history"]
 
 
 def verify_history(documents: Iterable[dict[str, Any]], root: str) -> History:
@@ -46,6 +45,7 @@ def verify_history(documents: Iterable[dict[str, Any]], root: str) -> History:
             raise RecordBroken(f"record {number}: {error.message}", field=error.field) from error
         history.numbers[digest] = number
         history.instants.append(document["at"])
+        history.note_settings(number)
         history.head = digest
     assert history is not None, "follow_chain refuses an empty chain"
     return history
@@ -62,8 +62,9 @@ def _replay(history: History, document: dict[str, Any], digest: str) -> None:
         "subject": document["subject"],
         "body": document["body"],
     }
-    if kind in PROVED:
-        PROVED[kind](Step(**named, payload={}))
+    proved = PROVED.get(kind) or MADE.get(kind)
+    if proved is not None:
+        proved(Step(**named, payload={}))
         return
     preimage = verify_evidence(evidence)
     if preimage.records_head != document["prev"]:
@@ -74,33 +75,11 @@ def _replay(history: History, document: dict[str, Any], digest: str) -> None:
     payload = evidence["payload"]
     if not isinstance(payload, dict):
         raise EvidenceBroken("the payload is not an object", field="evidence.payload")
-    step = Step(**named, payload=payload, method=preimage.method, path=preimage.path, signer=signer)
+    step = Step(**named, payload=payload, method=preimage.method, path=preimage.path, signer=signer, preimage=preimage)
+    if kind in REQUESTS:
+        REQUESTS[kind](step)
+        return
     check_route(step, preimage)
+    check_agreed(step)
     CHANGES[kind][1](step)
-
-
-def verify_bundle(document: object, root: str) -> list[Preimage]:
-    """Check exported evidence offline, from the root fingerprint to each signature.
-
-    Args:
-        document: ``{"v": 1, "records": [all records in order], "evidence": [action evidence]}``.
-        root: hex hash of the genesis record, as ``outlay init`` printed it.
-
-    Returns:
-        The preimages of the evidence, in order.
-
-    Raises:
-        RecordBroken: as ``verify_history``.
-        EvidenceBroken: as ``verify_history``, for a record or for a piece of evidence.
-    """
-    given = members(document, "bundle", {"v": int, "records": list, "evidence": list})
-    if given["v"] != 1:
-        raise EvidenceBroken(f"version {given['v']} of bundles is not known here", field="bundle.v")
-    history = verify_history(given["records"], root)
-    preimages = []
-    for evidence in given["evidence"]:
-        preimage = verify_evidence(evidence)
-        history.signer(evidence, preimage)
-        history.check_policy_set(evidence["policySet"], history.numbers[preimage.records_head])
-        preimages.append(preimage)
-    return preimages
+    follow_policy(step)

@@ -5,13 +5,11 @@ from typing import Any
 
 from outlay.core import ids
 from outlay.core.operation import ALIASES
+from outlay.core.personal_token import token_life
 from outlay.core.policy_document import parse_policy, stored_document
 from outlay.evidence import record as records
 from outlay.evidence.assertion import KEY, Credential
-from outlay.evidence.attestation import verify_attestation
-from outlay.evidence.base64url import from_base64url
-from outlay.evidence.bundle import EvidenceBroken, verify_registration
-from outlay.evidence.canonical import read_json
+from outlay.evidence.bundle import EvidenceBroken, verify_new_key, verify_registration
 from outlay.evidence.keys import fingerprint
 from outlay.evidence.record import RecordBroken, check_instant
 from outlay.evidence.shape import check_digest, check_texts, members
@@ -37,6 +35,9 @@ def _introduce(step: Step, user_id: str, key: Mapping[str, Any], *, vouched: boo
     uuid = fresh(given["credentialUuid"], ids.CREDENTIAL, history.credentials, "record.body.credentialUuid")
     if not given["credentialId"] or given["credentialId"] in history.names:
         raise RecordBroken("is taken: another key has this name", field="record.body.credentialId")
+    thumbprint = fingerprint(given["publicKey"])
+    if thumbprint in history.fingerprints:
+        raise RecordBroken("belongs to an identity already: one key, one identity", field="record.body.publicKey")
     known = KnownCredential(
         credential=Credential(
             uuid=uuid,
@@ -46,12 +47,13 @@ def _introduce(step: Step, user_id: str, key: Mapping[str, Any], *, vouched: boo
             public_key=given["publicKey"],
         ),
         record=step.digest,
-        fingerprint=fingerprint(given["publicKey"]),
+        fingerprint=thumbprint,
         vouched_since=step.number if vouched else None,
         user_states=identity.states,
     )
     history.credentials[uuid] = known
     history.names.add(given["credentialId"])
+    history.fingerprints.add(known.fingerprint)
     identity.keys.append(known)
     return known
 
@@ -125,7 +127,8 @@ def user_registered(step: Step) -> None:
     named = invitation["publicKey"]
     if named is not None and fingerprint(named) != fingerprint(public_key):
         raise RecordBroken("the invitation names another key", field="record.body.publicKey")
-    _introduce(step, step.subject, body, vouched=named is not None)
+    # While changes wait for people, naming a key in an invitation would be a way around them.
+    _introduce(step, step.subject, body, vouched=named is not None and not history.is_governed)
 
 
 def user_activated(step: Step) -> None:
@@ -155,13 +158,17 @@ def user_switched_off(step: Step) -> None:
     if step.kind == records.USER_DELETED:
         identity.is_deleted = True
         for key in identity.keys:
-            key.is_deleted = True
-            step.history.names.discard(key.credential.credential_id)
+            if not key.is_deleted:  # another key may have its name by now
+                step.history.forget(key)
 
 
 def user_renamed(step: Step) -> None:
     """A service account gets another name."""
     _identity(step)
+    _expect_name(step)
+
+
+def _expect_name(step: Step) -> None:
     name, external_id = step.payload.get("name"), step.payload.get("externalId")
     if name is None and external_id is None:
         raise EvidenceBroken("the call signed changes nothing", field="evidence.payload")
@@ -187,7 +194,8 @@ def service_account_created(step: Step) -> None:
     )
     if (permission_id is None) != (assignment_id is None):
         raise RecordBroken("a permission is given by an assignment", field="record.body.assignmentId")
-    history.identities[user_id] = Identity(is_machine=True)
+    states = [(step.number, False)] if history.is_governed else []
+    history.identities[user_id] = Identity(is_machine=True, states=states)
     _introduce(step, user_id, body, vouched=True)
     if permission_id is not None:
         step.require(["Permissions:Assign"])
@@ -198,30 +206,90 @@ def service_account_created(step: Step) -> None:
 
 
 def credential_created(step: Step) -> None:
-    """Somebody adds a key of their own."""
-    info = step.payload.get("credentialInfo")
-    if not isinstance(info, dict) or not isinstance(info.get("clientData"), str):
-        raise EvidenceBroken("the payload holds no attestation", field="evidence.payload.credentialInfo")
-    field = "evidence.payload.credentialInfo.clientData"
-    client_data = read_json(from_base64url(info["clientData"], field=field, padded=True), field=field)
-    challenge = client_data.get("challenge") if isinstance(client_data, dict) else None
-    # The signed payload covers the attestation, whatever challenge it answered.
-    public_key = verify_attestation(info, challenge if isinstance(challenge, str) else "")
-    step.expect({"credentialUuid": step.subject, "credentialId": info["credId"], "publicKey": public_key})
-    _introduce(step, step.by.credential.user_id, step.body, vouched=True)
+    """Somebody adds a key of their own: signed by a key they have, and proved by the new one."""
+    history, user_id = step.history, step.by.credential.user_id
+    preimage, credential_id, public_key = verify_new_key(step.body.get("preimage"), step.payload.get("credentialInfo"))
+    check_instant(step.at, preimage.issued, preimage.expires)
+    if preimage.org != history.org or preimage.user_id != user_id:
+        raise EvidenceBroken("the new key proved itself to somebody else", field="record.body.preimage")
+    if preimage.nonce in history.attested:
+        raise EvidenceBroken("the challenge of the new key was used before", field="record.body.preimage")
+    step.expect(
+        {
+            "credentialUuid": step.subject,
+            "credentialId": credential_id,
+            "publicKey": public_key,
+            "preimage": step.body["preimage"],
+        }
+    )
+    history.attested.add(preimage.nonce)
+    _start(step, _introduce(step, user_id, step.body, vouched=True))
+
+
+def _start(step: Step, known: KnownCredential) -> None:
+    """While changes wait for people, a new key is switched off until its activation was agreed to."""
+    if step.history.is_governed:
+        known.key_states.append((step.number, False))
 
 
 def credential_switched(step: Step) -> None:
-    """Somebody activates, deactivates or deletes a key of their own."""
-    step.expect({"credentialUuid": step.subject})
-    step.expect_payload({} if step.kind == records.CREDENTIAL_DELETED else {"credentialUuid": step.subject})
+    """Somebody activates, deactivates or deletes a key of their own, or of a personal access token of theirs."""
     named = step.history.credentials.get(step.subject)
     if named is None or named.is_deleted or named.credential.user_id != step.by.credential.user_id:
         raise RecordBroken("names no credential of the signer", field="record.subject")
+    token = {} if named.token_id is None else {"tokenId": named.token_id}
+    step.expect({"credentialUuid": step.subject, **token})
+    in_path = step.kind == records.CREDENTIAL_DELETED or bool(token)
+    step.expect_payload({} if in_path else {"credentialUuid": step.subject})
+    if step.kind != records.CREDENTIAL_ACTIVATED and step.by is named:
+        raise EvidenceBroken("a key does not withdraw itself", field="evidence.credential")
     named.key_states.append((step.number, step.kind == records.CREDENTIAL_ACTIVATED))
     if step.kind == records.CREDENTIAL_DELETED:
-        named.is_deleted = True
-        step.history.names.discard(named.credential.credential_id)
+        step.history.forget(named)
+
+
+# Personal access tokens
+
+
+def pat_created(step: Step) -> None:
+    """A person makes a token, with a key that may do no more than they may."""
+    history, user_id = step.history, step.by.credential.user_id
+    token_id, permission_id = step.new_subject(ids.TOKEN, history.tokens), step.payload.get("permissionId")
+    if history.identities[user_id].is_machine:
+        raise EvidenceBroken("a service account has a token of its own", field="evidence.credential")
+    days, seconds = (_whole(step, name) for name in ("daysValid", "secondsValid"))
+    expires = step.at + token_life(days, seconds)
+    step.expect(
+        {
+            "name": step.signed("name"),
+            "credentialUuid": step.made("credentialUuid"),
+            "credentialId": step.made("credentialId"),
+            "publicKey": step.signed("publicKey"),
+            "permissionId": permission_id,
+            "expires": expires,
+        }
+    )
+    if permission_id is not None:
+        _permission(step, permission_id)
+    known = _introduce(step, user_id, step.body, vouched=True)
+    known.token_id, known.limit, known.expires = token_id, permission_id, expires
+    history.tokens[token_id] = known
+    _start(step, known)
+
+
+def _whole(step: Step, name: str) -> int | None:
+    value = step.payload.get(name)
+    if value is not None and type(value) is not int:
+        raise EvidenceBroken("the signed payload holds no whole number", field=f"evidence.payload.{name}")
+    return value
+
+
+def pat_renamed(step: Step) -> None:
+    """A token gets another name."""
+    known = step.history.tokens.get(step.subject)
+    if known is None or known.is_deleted or known.credential.user_id != step.by.credential.user_id:
+        raise RecordBroken("names no token of the signer", field="record.subject")
+    _expect_name(step)
 
 
 # Permissions

@@ -31,6 +31,8 @@ CREDENTIAL_CREATED = "credential.created"
 CREDENTIAL_ACTIVATED = "credential.activated"
 CREDENTIAL_DEACTIVATED = "credential.deactivated"
 CREDENTIAL_DELETED = "credential.deleted"
+PAT_CREATED = "pat.created"
+PAT_RENAMED = "pat.renamed"
 PERMISSION_CREATED = "permission.created"
 PERMISSION_UPDATED = "permission.updated"
 PERMISSION_ARCHIVED = "permission.archived"
@@ -45,9 +47,14 @@ WALLET_TAGS_MODIFIED = "wallet.tags.modified"
 WALLET_UNFROZEN = "wallet.unfrozen"
 ASSET_UNFROZEN = "asset.unfrozen"
 CONFIG_APPLIED = "config.applied"
+CHANGE_REQUESTED = "change.requested"
+CHANGE_DECIDED = "change.decided"
+CHANGE_APPLIED = "change.applied"
+CHANGE_CLOSED = "change.closed"
 
-PROVED_BY_BODY = frozenset({GENESIS, USER_REGISTERED})
-"""Kinds without action evidence: the root is pinned, and a new key attests itself in the body."""
+PROVED_BY_BODY = frozenset({GENESIS, USER_REGISTERED, CHANGE_APPLIED, CHANGE_CLOSED})
+"""Kinds without action evidence: the root is pinned, a new key attests itself in the body, a change that people
+agreed on is proved by the records of its request and its decisions, and closing one lets nothing through."""
 
 
 class RecordBroken(InvalidInput):
@@ -141,7 +148,7 @@ def check_record(document: object) -> dict[str, Any]:
         raise RecordBroken("only the genesis record has number 0 and no predecessor", field="record.prev")
     bare = given["kind"] in PROVED_BY_BODY
     if bare != (given["evidence"] is None) or not (bare or isinstance(given["evidence"], dict)):
-        raise RecordBroken("every record carries evidence, but for genesis and registrations", field="record.evidence")
+        raise RecordBroken("this kind of record carries evidence, or must not", field="record.evidence")
     return given
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from outlay.core.personal_token import token_operations
 from outlay.core.policy import POLICIES_MODIFY
 from outlay.evidence.assertion import Credential
 from outlay.evidence.bundle import EvidenceBroken, read_credential
@@ -49,6 +50,9 @@ class KnownCredential:
     user_states: list[tuple[int, bool]]  #: the list of its identity
     key_states: list[tuple[int, bool]] = field(default_factory=list)  #: the same of the key itself
     is_deleted: bool = False
+    token_id: str | None = None  #: of the personal access token it belongs to
+    limit: str | None = None  #: id of the permission that bounds the token; None: its holder's permissions do
+    expires: int | None = None  #: microseconds UTC, of the token
 
     def usable_at(self, seq: int) -> bool:
         """Tell whether the key was active and vouched for right after record ``seq``."""
@@ -147,6 +151,9 @@ class History:
     identities: dict[str, Identity] = field(default_factory=dict)  #: by user id
     credentials: dict[str, KnownCredential] = field(default_factory=dict)  #: by credential uuid
     names: set[str] = field(default_factory=set)  #: credential ids of keys that are not deleted
+    fingerprints: set[str] = field(default_factory=set)  #: of the same keys: one key belongs to one identity
+    attested: set[str] = field(default_factory=set)  #: nonces of the challenges that added keys answered
+    tokens: dict[str, KnownCredential] = field(default_factory=dict)  #: the keys of personal access tokens, by its id
     invitations: dict[str, dict[str, Any]] = field(default_factory=dict)  #: hash -> invitation not taken up yet
     permissions: dict[str, Permission] = field(default_factory=dict)  #: by id
     grants: dict[str, Grant] = field(default_factory=dict)  #: by assignment id; revoked ones included
@@ -155,6 +162,8 @@ class History:
     wallets: dict[str, KnownWallet] = field(default_factory=dict)  #: by id
     addresses: set[str] = field(default_factory=set)  #: of all wallets, lower case
     money_settings: dict[str, Any] = field(default_factory=dict)
+    settings: list[tuple[int, dict[str, Any]]] = field(default_factory=list)  #: (record number, in force from then on)
+    waiting: dict[str, Any] = field(default_factory=dict)  #: by change id: ``requests.Waiting``
 
     def signer(self, document: Mapping[str, Any], preimage: Preimage) -> KnownCredential:
         """Return the known credential that signed verified evidence.
@@ -185,7 +194,27 @@ class History:
             raise EvidenceBroken(
                 "signed by a key that was withdrawn or that nobody vouched for", field="evidence.credential"
             )
+        if known.expires is not None and preimage.issued >= known.expires:
+            raise EvidenceBroken("signed by a personal access token that had expired", field="evidence.credential")
         return known
+
+    def key_may(self, known: KnownCredential, operation: str, seq: int) -> bool:
+        """Tell whether a key could sign what needs ``operation`` right after record ``seq``.
+
+        A person's or machine's own key may what its holder may, the key of a personal access token less.
+        """
+        if not self.may(known.credential.user_id, operation, seq):
+            return False
+        if known.token_id is None:
+            return True
+        limit = None if known.limit is None else _at(self.permissions[known.limit].operations, seq, frozenset())
+        return operation in token_operations((operation,), limit)
+
+    def forget(self, known: KnownCredential) -> None:
+        """Note that a key was deleted: its name and the key itself are free again."""
+        known.is_deleted = True
+        self.names.discard(known.credential.credential_id)
+        self.fingerprints.discard(known.fingerprint)
 
     def may(self, user_id: str, operation: str, seq: int) -> bool:
         """Tell whether an identity held ``operation`` right after record ``seq``."""
@@ -217,6 +246,19 @@ class History:
         return any(
             each.is_active and each.document["activityKind"] == POLICIES_MODIFY for each in self.policies.values()
         )
+
+    def note_settings(self, seq: int) -> None:
+        """Keep the money settings if record ``seq`` changed them."""
+        if not self.settings or self.settings[-1][1] is not self.money_settings:
+            self.settings.append((seq, self.money_settings))
+
+    def settings_at(self, seq: int) -> dict[str, Any]:
+        """Return the money settings in force right after record ``seq``."""
+        return _at(self.settings, seq, {})
+
+    def settings_since(self, seq: int) -> list[dict[str, Any]]:
+        """Return the money settings in force right after record ``seq``, and all later ones."""
+        return [self.settings_at(seq), *(settings for number, settings in self.settings if number > seq)]
 
     def note_policies(self, seq: int) -> None:
         """Compute the digest of the policies in force from record ``seq`` on."""

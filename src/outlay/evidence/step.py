@@ -7,6 +7,7 @@ from typing import Any
 from outlay.core import ids
 from outlay.evidence.bundle import EvidenceBroken
 from outlay.evidence.canonical import canonical
+from outlay.evidence.challenge import Preimage
 from outlay.evidence.record import RecordBroken
 from outlay.evidence.state import History, KnownCredential
 
@@ -26,6 +27,7 @@ class Step:
     method: str = ""
     path: str = ""
     signer: KnownCredential | None = None
+    preimage: Preimage | None = None
 
     @property
     def by(self) -> KnownCredential:
@@ -69,9 +71,8 @@ class Step:
 
     def require(self, operations: Iterable[str]) -> None:
         """Refuse a signer that lacks one of ``operations`` after the record before."""
-        user_id = self.by.credential.user_id
         for operation in operations:
-            if not self.history.may(user_id, operation, self.number - 1):
+            if not self.history.key_may(self.by, operation, self.number - 1):
                 raise EvidenceBroken(f"the signer was not permitted {operation}", field="evidence.credential")
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from outlay.store.database import Unit
 from outlay.store.paging import page
-from outlay.store.schema import approval, decision, user
+from outlay.store.schema import approval, change_request, decision, user
 
 
 def add(unit: Unit, **values: Any) -> None:
@@ -37,9 +37,10 @@ def pending(unit: Unit) -> Sequence[sa.Row[Any]]:
 
 
 def expired(unit: Unit, *, now: int, limit: int) -> Sequence[sa.Row[Any]]:
-    """Return pending approvals whose time has run out."""
+    """Return pending approvals whose time has run out; a change that was agreed on in time is not one of them."""
+    agreed = sa.exists().where(change_request.c.id == approval.c.change_id, change_request.c.due_at.is_not(None))
     return unit.execute(
-        sa.select(approval).where(approval.c.status == "Pending", approval.c.expires_at <= now).limit(limit)
+        sa.select(approval).where(approval.c.status == "Pending", approval.c.expires_at <= now, ~agreed).limit(limit)
     ).all()
 
 

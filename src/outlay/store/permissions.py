@@ -89,6 +89,15 @@ def assignments(
     )
 
 
+def holders(unit: Unit, permission_id: str) -> Sequence[str]:
+    """Return the ids of everybody who holds a permission."""
+    return (
+        unit.execute(sa.select(assignment.c.identity_id).where(assignment.c.permission_id == permission_id))
+        .scalars()
+        .all()
+    )
+
+
 def revoke(unit: Unit, assignment_id: str) -> None:
     """Delete an assignment."""
     unit.execute(sa.delete(assignment).where(assignment.c.id == assignment_id))
@@ -102,3 +111,9 @@ def held_by(unit: Unit, identity_id: str) -> Sequence[Any]:
 def operations_of(unit: Unit, identity_id: str) -> frozenset[str]:
     """Return every operation an identity may call."""
     return frozenset(operation for row in held_by(unit, identity_id) for operation in row.operations)
+
+
+def operations_in(unit: Unit, permission_id: str) -> frozenset[str]:
+    """Return the operations of a permission; none once it is archived."""
+    row = find(unit, permission_id)
+    return frozenset() if row is None or row.is_archived else frozenset(row.operations)

@@ -1,10 +1,14 @@
 """Policies: one row a lineage, the version counts its edits."""
 
+import functools
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from outlay.core.policy import Policy
+from outlay.core.policy_document import read_policy
 from outlay.store.database import Unit
 from outlay.store.paging import page
 from outlay.store.schema import policy
@@ -52,6 +56,38 @@ def active(unit: Unit) -> Sequence[sa.Row[Any]]:
 def active_versions(unit: Unit) -> Sequence[Any]:
     """Return id and version of every active policy."""
     return unit.execute(_ACTIVE_VERSIONS).all()
+
+
+def policy_of(row: sa.Row[Any]) -> Policy:
+    """Return the policy a row holds."""
+    document = {
+        "name": row.name,
+        "activityKind": row.activity_kind,
+        "rule": row.rule,
+        "action": row.action,
+        "filters": row.filters,
+    }
+    return read_policy(document, id=row.id, version=row.version)
+
+
+@functools.lru_cache(maxsize=1024)
+def _policy_of_text(
+    id: str, version: int, name: str, activity_kind: str, rule: str, action: str, filters: str | None
+) -> Policy:
+    # Known by its whole content, so nothing here can be out of date; every payout asks for every policy, twice.
+    document = {
+        "name": name,
+        "activityKind": activity_kind,
+        "rule": json.loads(rule),
+        "action": json.loads(action),
+        "filters": None if filters is None else json.loads(filters),
+    }
+    return read_policy(document, id=id, version=version)
+
+
+def active_policies(unit: Unit) -> list[Policy]:
+    """Return every active policy."""
+    return [_policy_of_text(*row) for row in active(unit)]
 
 
 def list_page(

@@ -9,7 +9,7 @@ from outlay.core.errors import InvariantBroken, NotFound
 from outlay.core.transfer import ENDS, Event, State, next_state
 from outlay.store.database import Unit
 from outlay.store.paging import page
-from outlay.store.schema import evaluation, transfer, transition
+from outlay.store.schema import evaluation, transaction, transfer, transition
 
 _ADD = sa.insert(transfer).returning(transfer)
 _FIND = sa.select(transfer).where(transfer.c.id == sa.bindparam("id"))
@@ -76,6 +76,31 @@ def list_page(
     """Return one page of a wallet's transfers."""
     query = sa.select(transfer).where(transfer.c.wallet_id == wallet_id)
     return page(unit, query, order=transfer.c.requested_at, key=transfer.c.id, limit=limit, token=token)
+
+
+def confirmed_page(
+    unit: Unit, wallet_id: str, *, kind: str | None, asset: str | None, limit: int | None, token: str | None
+) -> tuple[Sequence[sa.Row[Any]], str | None]:
+    """Return one page of what a wallet paid, newest first; each row also has the ``block_number`` it is in.
+
+    Args:
+        unit: the database unit.
+        wallet_id: the payer.
+        kind: only ``Native`` or ``Erc20``; None for both.
+        asset: only this asset, as ``transfer.asset`` spells it; None for all.
+        limit: rows at most.
+        token: of the page before.
+    """
+    query = (
+        sa.select(transfer, transaction.c.block_number)
+        .join(transaction, transaction.c.id == transfer.c.transaction_id)
+        .where(transfer.c.wallet_id == wallet_id, transfer.c.state == State.CONFIRMED)
+    )
+    if kind is not None:
+        query = query.where(transfer.c.kind == kind)
+    if asset is not None:
+        query = query.where(transfer.c.asset == asset)
+    return page(unit, query, order=transfer.c.confirmed_at, key=transfer.c.id, limit=limit, token=token)
 
 
 def in_state(unit: Unit, state: State, *, limit: int, wallet_id: str | None = None) -> Sequence[sa.Row[Any]]:

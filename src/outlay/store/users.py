@@ -17,6 +17,17 @@ _CREDENTIALS_OF = _CREDENTIAL.where(credential.c.user_id == sa.bindparam("user_i
     credential.c.created_at, credential.c.id
 )
 _ACTIVE_CREDENTIALS_OF = _CREDENTIALS_OF.where(credential.c.is_active.is_(True))
+_OF_A_PAT = (
+    sa.select(token.c.id)
+    .where(token.c.user_id == credential.c.user_id, token.c.credential_id == credential.c.id, token.c.kind == "Pat")
+    .exists()
+)
+_OWN_KEYS_OF = _CREDENTIALS_OF.where(sa.not_(_OF_A_PAT))
+_ACTIVE_OWN_KEYS_OF = _ACTIVE_CREDENTIALS_OF.where(sa.not_(_OF_A_PAT))
+_IS_OF_A_PAT = sa.select(credential.c.id).where(credential.c.id == sa.bindparam("id"), _OF_A_PAT)
+_IS_IN_USE = sa.select(credential.c.id).where(
+    credential.c.id == sa.bindparam("id"), credential.c.is_active.is_(True), credential.c.deleted_at.is_(None)
+)
 _FIND_TOKEN = sa.select(token).where(token.c.id == sa.bindparam("id"))
 
 
@@ -69,6 +80,11 @@ def find_credential(unit: Unit, uuid: str) -> sa.Row[Any] | None:
     return unit.execute(_FIND_CREDENTIAL, {"id": uuid}).one_or_none()
 
 
+def is_in_use(unit: Unit, uuid: str | None) -> bool:
+    """Tell whether what a key signed still counts; None, of rows older than the column, does."""
+    return uuid is None or unit.execute(_IS_IN_USE, {"id": uuid}).first() is not None
+
+
 def find_credential_by_name(unit: Unit, credential_id: str) -> sa.Row[Any] | None:
     """Return the credential a client calls ``credential_id``, or None."""
     return unit.execute(_FIND_CREDENTIAL_BY_NAME, {"credential_id": credential_id}).one_or_none()
@@ -77,6 +93,21 @@ def find_credential_by_name(unit: Unit, credential_id: str) -> sa.Row[Any] | Non
 def credentials_of(unit: Unit, user_id: str, *, active_only: bool = False) -> Sequence[sa.Row[Any]]:
     """Return the user's credentials, oldest first."""
     return unit.execute(_ACTIVE_CREDENTIALS_OF if active_only else _CREDENTIALS_OF, {"user_id": user_id}).all()
+
+
+def own_keys_of(unit: Unit, user_id: str, *, active_only: bool = False) -> Sequence[sa.Row[Any]]:
+    """Return the user's credentials without those of personal access tokens, oldest first."""
+    return unit.execute(_ACTIVE_OWN_KEYS_OF if active_only else _OWN_KEYS_OF, {"user_id": user_id}).all()
+
+
+def is_of_a_pat(unit: Unit, uuid: str) -> bool:
+    """Tell whether a credential belongs to a personal access token, also to one that was deleted."""
+    return unit.execute(_IS_OF_A_PAT, {"id": uuid}).first() is not None
+
+
+def find_credential_by_key(unit: Unit, public_key: str) -> sa.Row[Any] | None:
+    """Return the credential of a key, in the one form in which keys are stored, or None."""
+    return unit.execute(_CREDENTIAL.where(credential.c.public_key == public_key)).first()
 
 
 def update_credential(unit: Unit, uuid: str, **values: Any) -> None:
@@ -95,15 +126,30 @@ def find_token(unit: Unit, token_id: str) -> sa.Row[Any] | None:
 
 
 def tokens_of(unit: Unit, user_id: str, *, kind: str) -> Sequence[sa.Row[Any]]:
-    """Return the user's tokens of one kind, oldest first."""
-    return unit.execute(
-        sa.select(token).where(token.c.user_id == user_id, token.c.kind == kind).order_by(token.c.created_at)
-    ).all()
+    """Return the user's tokens of one kind, deleted ones excluded, oldest first."""
+    query = sa.select(token).where(token.c.user_id == user_id, token.c.kind == kind, token.c.deleted_at.is_(None))
+    return unit.execute(query.order_by(token.c.created_at, token.c.id)).all()
 
 
-def revoke_tokens(unit: Unit, user_id: str, *, token_id: str | None = None) -> None:
-    """Deactivate all tokens of a user, or one of them."""
-    query = sa.update(token).where(token.c.user_id == user_id)
+def update_token(unit: Unit, token_id: str, **values: Any) -> None:
+    """Change columns of a token."""
+    unit.execute(sa.update(token).where(token.c.id == token_id).values(**values))
+
+
+def move_tokens(unit: Unit, *, from_key: str, to_key: str, user_id: str) -> None:
+    """Let a service account's tokens go on with another of its keys."""
+    mine = token.c.user_id == user_id, token.c.credential_id == from_key, token.c.kind == "ServiceAccount"
+    unit.execute(sa.update(token).where(*mine).values(credential_id=to_key))
+
+
+def revoke_tokens(unit: Unit, user_id: str) -> None:
+    """Deactivate all tokens of a user."""
+    unit.execute(sa.update(token).where(token.c.user_id == user_id).values(is_active=False))
+
+
+def end_sessions(unit: Unit, user_id: str, *, token_id: str | None = None) -> None:
+    """End all logins of a user, or one; the tokens of service accounts and programs are no logins."""
+    query = sa.update(token).where(token.c.user_id == user_id, token.c.kind == "Token")
     if token_id is not None:
         query = query.where(token.c.id == token_id)
     unit.execute(query.values(is_active=False))

@@ -4,35 +4,44 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from litestar import Litestar, MediaType, Request, Router, get
+from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 
 from outlay.core.errors import InvalidInput, OutlayError
 from outlay.evidence.challenge import normalize_path
 from outlay.signer import Signer
-from outlay.web import errors, openapi
+from outlay.web import contract, errors, openapi
 from outlay.web.body import CHALLENGE_BODY_MAX, StrictRequest
 from outlay.web.dfns.action import ActionController
+from outlay.web.dfns.credential import CredentialController, PatController
 from outlay.web.dfns.identity import ServiceAccountController, SessionController, UserController
+from outlay.web.dfns.network import Chains, NetworkController
 from outlay.web.dfns.permission import PermissionController
 from outlay.web.dfns.policy import ApprovalController, PolicyController
 from outlay.web.dfns.wallet import WalletController
 from outlay.web.dfns.webhook import Courier, WebhookController
-from outlay.web.gate import Gate
+from outlay.web.gate import ChangeWaits, Gate
+from outlay.web.v1.changes import ChangeController
+from outlay.web.v1.evidence import EvidenceController
 from outlay.web.v1.organization import OrganizationController
 
 CONTROLLERS = (
     ActionController,
     SessionController,
+    CredentialController,
+    PatController,
     UserController,
     ServiceAccountController,
     PermissionController,
     WalletController,
+    NetworkController,
     PolicyController,
     ApprovalController,
     WebhookController,
     OrganizationController,
+    EvidenceController,
+    ChangeController,
 )
 
 
@@ -57,8 +66,13 @@ async def check_path(request: Request[Any, Any, Any]) -> None:
         plain = normalize_path(request.scope["raw_path"].decode("ascii"), field="path")
     except (InvalidInput, UnicodeDecodeError):
         raise errors.not_offered(request) from None
-    if plain != request.scope["path"]:
+    if plain != request.scope["path"] or (request.method, plain) in contract.SHADOWED:
         raise errors.not_offered(request)
+
+
+def on_change_waits(_request: Request[Any, Any, Any], waits: ChangeWaits) -> Response[dict[str, Any]]:
+    """Answer a change that waits for people."""
+    return Response(waits.request, status_code=202, media_type=MediaType.JSON)
 
 
 def describe() -> dict[str, Any]:
@@ -74,6 +88,7 @@ def create_app(
     gate: Gate,
     signer: Signer,
     courier: Courier,
+    chains: Chains,
     *,
     on_startup: Sequence[Callable[..., Any]] = (),
     on_shutdown: Sequence[Callable[..., Any]] = (),
@@ -94,10 +109,12 @@ def create_app(
             "gate": Provide(lambda: gate, sync_to_thread=False, use_cache=True),
             "signer": Provide(lambda: signer, sync_to_thread=False, use_cache=True),
             "courier": Provide(lambda: courier, sync_to_thread=False, use_cache=True),
+            "chains": Provide(lambda: chains, sync_to_thread=False, use_cache=True),
         },
         exception_handlers={
             OutlayError: errors.on_outlay_error,
             HTTPException: errors.on_http_exception,
+            ChangeWaits: on_change_waits,
             Exception: errors.on_unexpected,
         },
         openapi_config=None,

@@ -8,6 +8,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
 
 from outlay.core.errors import BodyTooLarge, InvalidInput, MethodNotAllowed, NotAuthenticated, NotOffered, OutlayError
+from outlay.web import contract
 
 FIELD_MAX, MESSAGE_MAX = 200, 1000
 """Characters of what the caller sent that an answer repeats at most."""
@@ -76,11 +77,14 @@ def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> 
 def not_offered(request: Request[Any, Any, Any]) -> NotOffered:
     """Return the error for a path that is not part of Outlay."""
     path = request.scope["raw_path"].decode("ascii", "replace")
-    return NotOffered(f"{request.method} {path} is not offered by this server")
+    why = contract.why_not(request.method, request.scope["path"])
+    return NotOffered(f"{request.method} {path} is not offered by this server" + (f": {why}" if why else ""))
 
 
 def _wrong_method(request: Request[Any, Any, Any], error: MethodNotAllowedException) -> Response[Any]:
     """Answer with the methods the path has; to OPTIONS, that is all that was asked."""
+    if contract.why_not(request.method, request.scope["path"]):
+        return answer(not_offered(request))
     offered = {name for name in (error.headers or {}).get("allow", "").split(", ") if name} | {"OPTIONS"}
     if "GET" in offered:
         offered.add("HEAD")

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from litestar import Request
 
-from outlay.actions.act import Act, Caller, Outcome, SignedCall, authenticate, perform, verify
+from outlay.actions.act import Act, Caller, SignedCall, authenticate, verify
+from outlay.actions.perform import Outcome, perform
 from outlay.config import Config
 from outlay.core.asset import Asset
 from outlay.core.errors import ActionSignatureInvalid, InvalidInput, NotAuthenticated, OutcomeUnknown
@@ -22,7 +23,16 @@ from outlay.web.body import StrictRequest
 
 T = TypeVar("T")
 CHALLENGE, ACTION_TOKEN = "challenge", "user-action"
-LOGIN, REGISTRATION = "login", "registration"
+LOGIN, REGISTRATION, CREDENTIAL = "login", "registration", "credential"
+
+
+class ChangeWaits(Exception):
+    """A change that waits for people: answered 202 with its change request, whatever the route answers else."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        """Keep the change request as it is answered."""
+        super().__init__("the change waits for approval")
+        self.request = request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +59,18 @@ class Gate:
         return self.seals.read_token(text.strip())
 
     async def read(
-        self, request: Request[Any, Any, Any], operation: str | None, function: Callable[[Unit, Caller], T]
+        self,
+        request: Request[Any, Any, Any],
+        operations: str | Collection[str] | None,
+        function: Callable[[Unit, Caller], T],
     ) -> T:
-        """Run a read for a caller who may do ``operation`` (None: anybody who is logged in)."""
+        """Run a read for a caller who may do all of ``operations`` (None: anybody who is logged in)."""
         claims, now = self.claims(request), self.clock.now()
+        needed = (operations,) if isinstance(operations, str) else operations or ()
 
         def run(unit: Unit) -> T:
             caller = authenticate(unit, claims, now=now)
-            if operation is not None:
-                caller.require(operation)
+            caller.require(*needed)
             return function(unit, caller)
 
         return await self.db.read(run)
@@ -105,6 +118,8 @@ class Gate:
         fault("admit.after_commit")
         if outcome.refusal is not None:
             raise outcome.refusal
+        if outcome.is_waiting:
+            raise ChangeWaits(outcome.result)
         result: T = outcome.result
         return result
 
@@ -140,6 +155,18 @@ def page_arguments(request: Request[Any, Any, Any]) -> dict[str, Any]:
     if not is_whole or not 1 <= int(limit) <= LIMIT_MAX:
         raise InvalidInput(f"must be a whole number from 1 to {LIMIT_MAX}", field="limit")
     return {"limit": int(limit), "token": token}
+
+
+def query_flag(request: Request[Any, Any, Any], *names: str) -> bool | None:
+    """Return the first of the named query parameters that was given, read as clients of any language write it.
+
+    Raises:
+        InvalidInput: neither true nor false; the first name is the field.
+    """
+    text = query_text(request, *names)
+    if text is not None and text.lower() not in ("true", "false"):
+        raise InvalidInput("is true or false", field=names[0])
+    return None if text is None else text.lower() == "true"
 
 
 def query_text(request: Request[Any, Any, Any], *names: str) -> str | None:

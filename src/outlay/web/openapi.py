@@ -16,6 +16,7 @@ from outlay import __version__
 from outlay.core import errors, ids
 from outlay.core.event import EVENT_KINDS
 from outlay.web.wire import (
+    ADDRESS,
     ANY_OBJECT,
     BODIES,
     FLAG,
@@ -44,31 +45,51 @@ OPEN = frozenset(
 )
 """Paths that need no bearer token."""
 
-UNSIGNED = OPEN | {"/auth/action/init", "/auth/action", "/auth/logout", "/auth/registration"}
+UNSIGNED = OPEN | {
+    "/auth/action/init",
+    "/auth/action",
+    "/auth/credentials/init",
+    "/auth/logout",
+    "/auth/registration",
+}
 """Writes that need no user action."""
 
 _PREFIXES = {
     "wallet": ids.WALLET,
     "transfer": ids.TRANSFER,
     "user": ids.USER,
+    "credential": ids.CREDENTIAL,
+    "token": ids.TOKEN,
     "permission": ids.PERMISSION,
     "assignment": ids.ASSIGNMENT,
     "policy": ids.POLICY,
     "approval": ids.APPROVAL,
     "webhook": ids.WEBHOOK,
     "event": ids.DELIVERY,
+    "change": ids.CHANGE,
 }
-_PARAMETER = re.compile(r"\{(\w+)_id\}")
+_PARAMETER, _SUFFIX = re.compile(r"\{(\w+)_(id|uuid)\}"), re.compile(r"(Id|Uuid)$")
+_NAMING = ("/v1/assets/unfreeze", "/auth/credentials/activate", "/auth/credentials/deactivate")
+"""Paths whose body names what they are about."""
+
 _PAGED: Mapping[str, Schema] = {"limit": {"type": "integer", "minimum": 1, "maximum": 500}, "paginationToken": TEXT}
 
 QUERIES: Mapping[tuple[str, str], Mapping[str, Schema]] = {
-    ("get", "/auth/users"): _PAGED,
+    ("get", "/auth/users"): {**_PAGED, "kind": one_of("CustomerEmployee", "EndUser", "TenantUser")},
     ("get", "/permissions"): _PAGED,
     ("get", "/permissions/{permissionId}/assignments"): _PAGED,
     ("delete", "/permissions/{permissionId}/assignments/{assignmentId}"): {"force": FLAG},
     ("delete", "/auth/service-accounts/{userId}"): {"force": FLAG},
     ("get", "/wallets"): _PAGED,
+    ("get", "/wallets/{walletId}/assets"): {"netWorth": FLAG},
+    ("get", "/wallets/{walletId}/history"): {
+        **_PAGED,
+        "direction": one_of("In", "Out"),
+        "kind": one_of("NativeTransfer", "Erc20Transfer"),
+        "contract": ADDRESS,
+    },
     ("get", "/wallets/{walletId}/transfers"): _PAGED,
+    ("get", "/networks/fees"): {"network": {**TEXT, "description": "a configured network; required"}},
     ("get", "/v2/policies"): {**_PAGED, "status": one_of("Active", "Archived")},
     ("get", "/v2/policy-approvals"): {
         **_PAGED,
@@ -76,6 +97,7 @@ QUERIES: Mapping[tuple[str, str], Mapping[str, Schema]] = {
         "initiatorId": USER,
         "approverId": USER,
     },
+    ("get", "/v1/changes"): {**_PAGED, "status": one_of("Pending", "Applied", "Failed", "Rejected")},
     ("get", "/webhooks"): _PAGED,
     ("get", "/webhooks/{webhookId}/events"): {**_PAGED, "kind": one_of(*EVENT_KINDS), "deliveryFailed": FLAG},
 }
@@ -88,6 +110,18 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("post", "/auth/action/init"): ref("Challenge"),
     ("post", "/auth/action"): members({"userAction": TEXT}),
     ("get", "/auth/credentials"): members({"items": list_of(ref("Credential"))}),
+    ("post", "/auth/credentials/init"): ref("CredentialChallenge"),
+    ("post", "/auth/credentials"): ref("Credential"),
+    ("put", "/auth/credentials/activate"): members({"message": TEXT}),
+    ("put", "/auth/credentials/deactivate"): members({"message": TEXT}),
+    ("delete", "/auth/credentials/{credentialUuid}"): exactly({}),
+    ("get", "/auth/pats"): members({"items": list_of(ref("AccessToken"))}),
+    ("post", "/auth/pats"): ref("AccessToken"),
+    ("get", "/auth/pats/{tokenId}"): ref("AccessToken"),
+    ("put", "/auth/pats/{tokenId}"): ref("AccessToken"),
+    ("put", "/auth/pats/{tokenId}/activate"): ref("AccessToken"),
+    ("put", "/auth/pats/{tokenId}/deactivate"): ref("AccessToken"),
+    ("delete", "/auth/pats/{tokenId}"): ref("AccessToken"),
     ("post", "/auth/registration/init"): ref("RegistrationChallenge"),
     ("post", "/auth/registration"): ref("Registered"),
     ("post", "/auth/login/init"): ref("Challenge"),
@@ -119,6 +153,9 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("post", "/wallets"): ref("Wallet"),
     ("get", "/wallets/{walletId}"): ref("Wallet"),
     ("put", "/wallets/{walletId}"): ref("Wallet"),
+    ("get", "/wallets/{walletId}/assets"): ref("WalletAssets"),
+    ("get", "/wallets/{walletId}/history"): page("HistoryItem", {"walletId": an_id(ids.WALLET), "network": TEXT}),
+    ("get", "/networks/fees"): ref("NetworkFees"),
     ("put", "/wallets/{walletId}/tags"): exactly({}),
     ("delete", "/wallets/{walletId}/tags"): exactly({}),
     ("get", "/wallets/{walletId}/transfers"): page("Transfer", {"walletId": an_id(ids.WALLET)}),
@@ -147,10 +184,35 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("put", "/v1/config"): members({"applied": FLAG, "moneySettings": TEXT, "record": TEXT}),
     ("put", "/v1/wallets/{walletId}/unfreeze"): ref("Wallet"),
     ("put", "/v1/assets/unfreeze"): members({"network": TEXT, "asset": TEXT}),
+    ("get", "/v1/changes"): page("ChangeRequest"),
+    ("get", "/v1/changes/{changeId}"): ref("ChangeRequest"),
     ("get", "/v1/records"): members({"orgId": an_id(ids.ORGANIZATION), "root": TEXT, "head": TEXT, "seq": WHOLE}),
+    ("get", "/v1/evidence/transfers/{transferId}"): ref("PayoutProof"),
     ("get", "/v1/ledger"): members({"accounts": list_of(ANY_OBJECT)}),
 }
 """Operation -> what a success answers."""
+
+MAY_WAIT = frozenset(
+    {
+        ("post", "/v2/policies"),
+        ("put", "/v2/policies/{policyId}"),
+        ("delete", "/v2/policies/{policyId}"),
+        ("put", "/permissions/{permissionId}"),
+        ("put", "/permissions/{permissionId}/archive"),
+        ("delete", "/permissions/{permissionId}"),
+        ("post", "/permissions/{permissionId}/assignments"),
+        ("delete", "/permissions/{permissionId}/assignments/{assignmentId}"),
+        ("put", "/auth/users/{userId}/activate"),
+        ("put", "/auth/service-accounts/{userId}/activate"),
+        ("put", "/auth/credentials/activate"),
+        ("put", "/auth/pats/{tokenId}/activate"),
+        ("post", "/wallets"),
+        ("put", "/wallets/{walletId}/tags"),
+        ("delete", "/wallets/{walletId}/tags"),
+        ("put", "/v1/config"),
+    }
+)
+"""Operations that answer 202 with a change request where a governing policy asks people first."""
 
 EXTRA_BODIES: Mapping[tuple[str, str], Schema] = {
     ("put", "/auth/service-accounts/{userId}/deactivate"): exactly({}, {"force": FLAG}),
@@ -173,7 +235,7 @@ _REFUSALS = {
 def document(routes: Router) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of ``routes``."""
     config = OpenAPIConfig(title="Outlay", version=__version__, use_handler_docstrings=True)
-    dependencies = {name: _nothing() for name in ("gate", "signer", "courier")}
+    dependencies = {name: _nothing() for name in ("gate", "signer", "courier", "chains")}
     raw = Litestar(
         route_handlers=[routes], dependencies=dependencies, openapi_config=config, logging_config=None
     ).openapi_schema.to_schema()
@@ -210,7 +272,7 @@ def operations(described: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
 
 
 def _camel(path: str) -> str:
-    return _PARAMETER.sub(lambda match: f"{{{match[1]}Id}}", path)
+    return _PARAMETER.sub(lambda match: f"{{{match[1]}{match[2].capitalize()}}}", path)
 
 
 def _strict(name: str, schema: Schema) -> Schema:
@@ -240,7 +302,7 @@ def _path(path: str, item: dict[str, Any]) -> dict[str, Any]:
 def _operation(method: str, path: str, raw: dict[str, Any]) -> dict[str, Any]:
     key = (method, path)
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": an_id(_PREFIXES[name.removesuffix("Id")])}
+        {"name": name, "in": "path", "required": True, "schema": an_id(_PREFIXES[_SUFFIX.sub("", name)])}
         for name in re.findall(r"\{(\w+)\}", path)
     ]
     parameters += [
@@ -252,11 +314,15 @@ def _operation(method: str, path: str, raw: dict[str, Any]) -> dict[str, Any]:
         "description": "Done" if method != "get" else "Found",
         "content": {"application/json": {"schema": ANSWERS.get(key, ANY_OBJECT)}},
     }
+    waits = {}
+    if key in MAY_WAIT:
+        held = {"application/json": {"schema": ref("ChangeRequest")}}
+        waits = {"202": {"description": "Waits for approval; nothing has changed yet", "content": held}}
     described: dict[str, Any] = {
         **{name: raw[name] for name in ("tags", "summary", "description", "operationId", "requestBody") if name in raw},
         "parameters": parameters,
         "security": _security(method, path),
-        "responses": {"200": success, **refusals},
+        "responses": {"200": success, **waits, **refusals},
     }
     if key in EXTRA_BODIES:
         described["requestBody"] = {"content": {"application/json": {"schema": EXTRA_BODIES[key]}}, "required": False}
@@ -274,8 +340,10 @@ def _statuses(method: str, path: str) -> list[int]:
     wanted = {400, 503}
     if path not in ("/v1/health", "/v1/webhook-key"):
         wanted |= {401, 403}
-    if "{" in path or path == "/v1/assets/unfreeze":
+    if "{" in path or path in _NAMING:
         wanted.add(404)
+    if path == "/v1/evidence/transfers/{transferId}":
+        wanted.add(412)
     if method != "get":
         wanted |= {409, 413, 415} | (set() if path in UNSIGNED else {412})
     return sorted(wanted)

@@ -11,8 +11,16 @@ from outlay.actions.webhooks import DESCRIPTION_MAX, STATUSES
 from outlay.core import ids
 from outlay.core.event import EVENT_KINDS, EVERY_KIND
 from outlay.core.operation import ALIASES, OPERATIONS
-from outlay.core.policy import ACTIVITY_KIND, CURRENCY
-from outlay.core.policy_document import LIMIT_DIGITS, TIMEOUT_MAX
+from outlay.core.personal_token import DAYS_MAX
+from outlay.core.policy import (
+    CURRENCY,
+    GOVERNING,
+    PERMISSIONS_ASSIGN,
+    PERMISSIONS_MODIFY,
+    POLICIES_MODIFY,
+    WALLETS_SIGN,
+)
+from outlay.core.policy_document import ASSETS_MAX, LIMIT_DIGITS, LIMIT_PATTERN, TID_MAX, TID_PATTERN, TIMEOUT_MAX
 from outlay.core.velocity import TIMEFRAME_MAX, Scope
 from outlay.evidence.challenge import METHODS
 
@@ -84,6 +92,22 @@ _LIMIT: Schema = {
     "anyOf": [{"type": "integer", "minimum": 0, "maximum": 10**LIMIT_DIGITS - 1}, {"type": "number", "minimum": 0}],
     "description": f"dollars: at most {LIMIT_DIGITS} significant digits, 8 of them after the point",
 }
+_ASSET_LIMIT = exactly(
+    {
+        "network": {"type": "string", "minLength": 1, "maxLength": 64},
+        "tid": {
+            "type": "string",
+            "pattern": f"^{TID_PATTERN}$",
+            "maxLength": TID_MAX,
+            "description": "native:<symbol> or erc20:<contract>, in lower case",
+        },
+        "limit": {
+            "type": "string",
+            "pattern": f"^({LIMIT_PATTERN})$",
+            "description": "base units of the asset, at most 2^256 - 1",
+        },
+    }
+)
 _REASON: Schema = {"type": "string", "minLength": 1, "maxLength": REASON_MAX}
 _VELOCITY = {
     "timeframe": {"type": "integer", "minimum": 1, "maximum": TIMEFRAME_MAX, "description": "minutes"},
@@ -95,6 +119,7 @@ _EVENTS = list_of(one_of(EVERY_KIND, *EVENT_KINDS), least=1)
 _HOOK_STATUS = one_of(*STATUSES)
 _PRIORITY = one_of("Slow", "Standard", "Fast")
 _TRANSFER_MEMBERS = {"to": ADDRESS, "amount": AMOUNT, "externalId": EXTERNAL_ID, "priority": _PRIORITY}
+_ATTESTED = exactly({"credId": TEXT, "clientData": TEXT, "attestationData": TEXT})
 _KEY_ASSERTION = exactly(
     {"credId": TEXT, "clientData": TEXT, "signature": TEXT},
     {"algorithm": TEXT, "authenticatorData": TEXT, "userHandle": TEXT},
@@ -111,6 +136,7 @@ RULE: Schema = {
     "oneOf": [
         _rule("AlwaysTrigger", exactly({}), bare=True),
         _rule("TransactionAmountLimit", exactly({"limit": _LIMIT, "currency": _CURRENCY})),
+        _rule("TransactionAmountLimitNominal", exactly({"assets": list_of(_ASSET_LIMIT, least=1, most=ASSETS_MAX)})),
         _rule("TransactionAmountVelocity", exactly({"limit": _LIMIT, "currency": _CURRENCY, **_VELOCITY}, _SCOPE)),
         _rule("TransactionCountVelocity", exactly({"limit": {"type": "integer", "minimum": 0}, **_VELOCITY}, _SCOPE)),
         _rule("TransactionRecipientWhitelist", exactly({"addresses": list_of(ADDRESS, most=1000)})),
@@ -138,11 +164,20 @@ ACTION: Schema = {
     ]
 }
 _SOME_TAGS = list_of({"type": "string", "minLength": 1, "maxLength": 64}, least=1, most=100, unique=True)
+
+
+def _among(prefix: str, kinds: str) -> Schema:
+    listed = exactly({"in": list_of(an_id(prefix), least=1, most=1000, unique=True)})
+    return {**listed, "description": f"only with {kinds}"}
+
+
 FILTERS: Schema = exactly(
     {},
     {
-        "walletId": exactly({"in": list_of(WALLET, least=1, most=1000, unique=True)}),
+        "walletId": _among(ids.WALLET, WALLETS_SIGN),
         "walletTags": exactly({}, {"hasAny": _SOME_TAGS, "hasAll": _SOME_TAGS}),
+        "policyId": _among(ids.POLICY, POLICIES_MODIFY),
+        "permissionId": _among(ids.PERMISSION, f"{PERMISSIONS_MODIFY} and {PERMISSIONS_ASSIGN}"),
     },
 )
 
@@ -152,19 +187,28 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
     "ApplyConfig": {"moneySettings": ANY_OBJECT},
     "ArchivePermission": {"isArchived": {"const": True}},
     "CreateAssignment": {"identityId": USER},
+    "CreateCredential": {"credentialKind": one_of("Key"), "credentialInfo": _ATTESTED},
+    "CreatePat": {
+        "publicKey": {**PUBLIC_KEY, "description": "Ed25519, P-256, secp256k1, or RSA of at least 2048 bits"},
+        "permissionId": {**an_id(ids.PERMISSION), "description": "what the token may do at most"},
+        "daysValid": {"minimum": 1, "maximum": DAYS_MAX},
+        "secondsValid": {"minimum": 1, "maximum": DAYS_MAX * 86_400, "description": "instead of daysValid"},
+    },
     "CreatePermission": {"operations": list_of(_OPERATION, least=1)},
     "CreateServiceAccount": {
         "publicKey": {**PUBLIC_KEY, "description": "Ed25519, P-256, secp256k1, or RSA of at least 2048 bits"},
         "permissionId": an_id(ids.PERMISSION),
         "daysValid": {"minimum": 1, "maximum": 730},
     },
+    "CredentialInit": {"kind": one_of("Key")},
+    "CredentialName": {"credentialUuid": an_id(ids.CREDENTIAL)},
     "CreateUser": {
         "email": {"format": "email", "maxLength": 254},
         "kind": one_of("CustomerEmployee"),
         "isSSORequired": {"const": False},
         "publicKey": {**PUBLIC_KEY, "description": "the key that alone may take up the invitation"},
     },
-    "CreateWallet": {"tags": _TAGS},
+    "CreateWallet": {"tags": list_of(_TAG, most=50)},
     "CreateWebhook": {
         "url": {"format": "uri"},
         "events": _EVENTS,
@@ -177,11 +221,15 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
     "NativeTransfer": _TRANSFER_MEMBERS,
     "NewCredential": {
         "credentialKind": one_of("Key"),
-        "credentialInfo": exactly({"credId": TEXT, "clientData": TEXT, "attestationData": TEXT}),
+        "credentialInfo": _ATTESTED,
     },
     "PolicyBody": {
         "name": {"minLength": 1, "maxLength": 200},
-        "activityKind": one_of(ACTIVITY_KIND),
+        "activityKind": {
+            **one_of(WALLETS_SIGN, *GOVERNING),
+            "description": f"all but {WALLETS_SIGN} have the rule AlwaysTrigger and an action that asks people;"
+            " Block too, but for Policies:Modify",
+        },
         "rule": RULE,
         "action": ACTION,
         "filters": FILTERS,
@@ -200,11 +248,28 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
 """Body -> member -> what its type alone does not say."""
 
 _ASSIGNED = members({"permissionId": an_id(ids.PERMISSION), "permissionName": TEXT, "operations": list_of(TEXT)})
-_ACCESS_TOKEN = members(
-    {"tokenId": an_id(ids.TOKEN), "credId": TEXT, "publicKey": TEXT, "isActive": FLAG, "dateCreated": WHEN},
-    {"accessToken": {"type": "string", "description": "only in the answer that created it"}},
+_KEY_ON_RECORD = members(
+    {
+        "credentialUuid": an_id(ids.CREDENTIAL),
+        "credentialId": TEXT,
+        "name": TEXT,
+        "fingerprint": {"type": "string", "description": "SHA-256 of the key's SPKI bytes, in hex"},
+        "isActive": FLAG,
+    }
 )
 _ALLOWED = members({"key": list_of(members({"type": TEXT, "id": TEXT})), "webauthn": list_of(ANY_OBJECT)})
+
+_HASH: Schema = {"type": "string", "pattern": "^0x[0-9a-f]{64}$"}
+_DIGITS: Schema = {"type": "string", "pattern": "^[0-9]+$"}
+_QUOTES = members({"USD": {"type": "number", "minimum": 0}})
+_ASSET_FACTS = members({}, {"symbol": TEXT, "decimals": WHOLE, "verified": FLAG, "quotes": _QUOTES})
+_FEE_LEVEL = members(
+    {
+        "maxPriorityFeePerGas": _DIGITS,
+        "maxFeePerGas": _DIGITS,
+        "withinFeeCap": {"type": "boolean", "description": "false: a payout would wait for the price to fall"},
+    }
+)
 
 OBJECTS: Mapping[str, Schema] = {
     "Challenge": members({"challenge": TEXT, "challengeIdentifier": TEXT, "allowCredentials": _ALLOWED}),
@@ -218,7 +283,37 @@ OBJECTS: Mapping[str, Schema] = {
         }
     ),
     "Credential": members(
-        {"credentialId": TEXT, "credentialUuid": an_id(ids.CREDENTIAL), "kind": TEXT, "isActive": FLAG}
+        {
+            "credentialId": TEXT,
+            "credentialUuid": an_id(ids.CREDENTIAL),
+            "kind": TEXT,
+            "isActive": FLAG,
+            "name": TEXT,
+            "publicKey": TEXT,
+            "dateCreated": WHEN,
+        }
+    ),
+    "CredentialChallenge": members(
+        {"kind": one_of("Key"), "challenge": TEXT, "challengeIdentifier": TEXT, "user": members({"id": USER})}
+    ),
+    "AccessToken": members(
+        {
+            "tokenId": an_id(ids.TOKEN),
+            "kind": one_of("Pat", "ServiceAccount"),
+            "name": TEXT,
+            "credId": TEXT,
+            "publicKey": TEXT,
+            "linkedUserId": USER,
+            "orgId": an_id(ids.ORGANIZATION),
+            "isActive": FLAG,
+            "dateCreated": WHEN,
+            "dateExpires": WHEN,
+            "permissionAssignments": list_of(_ASSIGNED),
+        },
+        {
+            "accessToken": {"type": "string", "description": "only in the answer that created it"},
+            "externalId": TEXT,
+        },
     ),
     "User": members(
         {
@@ -229,6 +324,7 @@ OBJECTS: Mapping[str, Schema] = {
             "isRegistered": FLAG,
             "permissions": list_of(TEXT),
             "permissionAssignments": list_of(_ASSIGNED),
+            "credentials": list_of(_KEY_ON_RECORD),
         },
         {
             "mayVote": FLAG,
@@ -236,7 +332,7 @@ OBJECTS: Mapping[str, Schema] = {
             "registrationCode": {"type": "string", "description": "only in the answer that invited the person"},
         },
     ),
-    "ServiceAccount": members({"userInfo": ref("User"), "accessTokens": list_of(_ACCESS_TOKEN)}),
+    "ServiceAccount": members({"userInfo": ref("User"), "accessTokens": list_of(ref("AccessToken"))}),
     "Permission": members(
         {
             "id": an_id(ids.PERMISSION),
@@ -262,6 +358,46 @@ OBJECTS: Mapping[str, Schema] = {
         },
         {"name": TEXT, "externalId": TEXT, "frozenReason": TEXT},
     ),
+    "WalletAssets": members(
+        {
+            "walletId": WALLET,
+            "network": TEXT,
+            "assets": list_of(
+                members(
+                    {"kind": one_of("Native", "Erc20"), "decimals": WHOLE, "balance": _DIGITS},
+                    {"contract": ADDRESS, "symbol": TEXT, "verified": FLAG, "quotes": _QUOTES},
+                )
+            ),
+        },
+        {"netWorth": {**_QUOTES, "description": "left out while something in the wallet has no price"}},
+    ),
+    "HistoryItem": members(
+        {
+            "walletId": WALLET,
+            "direction": one_of("Out"),
+            "network": TEXT,
+            "blockNumber": WHOLE,
+            "txHash": _HASH,
+            "timestamp": WHEN,
+            "kind": one_of("NativeTransfer", "Erc20Transfer"),
+            "from": ADDRESS,
+            "to": ADDRESS,
+            "value": AMOUNT,
+            "metadata": members({"asset": _ASSET_FACTS}, {"fee": _ASSET_FACTS}),
+        },
+        {"contract": ADDRESS, "fee": _DIGITS, "symbol": TEXT, "decimals": WHOLE, "verified": FLAG},
+    ),
+    "NetworkFees": members(
+        {
+            "kind": one_of("Eip1559"),
+            "network": TEXT,
+            "blockNumber": WHOLE,
+            "baseFeePerGas": _DIGITS,
+            "slow": _FEE_LEVEL,
+            "standard": _FEE_LEVEL,
+            "fast": _FEE_LEVEL,
+        }
+    ),
     "Transfer": members(
         {
             "id": an_id(ids.TRANSFER),
@@ -277,8 +413,8 @@ OBJECTS: Mapping[str, Schema] = {
             "reason": TEXT,
             "waitingReason": TEXT,
             "flag": TEXT,
-            "txHash": {"type": "string", "pattern": "^0x[0-9a-f]{64}$"},
-            "fee": {"type": "string", "pattern": "^[0-9]+$"},
+            "txHash": _HASH,
+            "fee": _DIGITS,
             "datePolicyResolved": WHEN,
             "dateBroadcasted": WHEN,
             "dateConfirmed": WHEN,
@@ -302,13 +438,32 @@ OBJECTS: Mapping[str, Schema] = {
         {
             "id": an_id(ids.APPROVAL),
             "initiatorId": USER,
-            "activity": members({"kind": TEXT, "transferRequest": ref("Transfer")}),
+            "activity": members(
+                {"kind": TEXT}, {"transferRequest": ref("Transfer"), "changeRequest": ref("ChangeRequest")}
+            ),
             "status": one_of("Pending", "Approved", "Denied", "Expired"),
             "dateCreated": WHEN,
             "policyEvaluations": list_of(ANY_OBJECT),
             "decisions": list_of(members({"userId": USER, "value": one_of("Approved", "Denied"), "date": WHEN})),
         },
         {"expirationDate": WHEN, "dateResolved": WHEN, "dateUpdated": WHEN, "approvalGroups": list_of(ANY_OBJECT)},
+    ),
+    "ChangeRequest": members(
+        {
+            "id": an_id(ids.CHANGE),
+            "kind": one_of("Policy", "Permission", "Assignment", "User", "Credential", "Wallet", "Configuration"),
+            "operationKind": one_of("Create", "Update", "Delete"),
+            "status": one_of("Pending", "Applied", "Failed", "Rejected"),
+            "requester": members({"userId": USER, "tokenId": an_id(ids.TOKEN)}),
+            "entityId": TEXT,
+            "approvalId": an_id(ids.APPROVAL),
+            "dateCreated": WHEN,
+            "body": ANY_OBJECT,
+            "after": ANY_OBJECT,
+            "digest": TEXT,
+            "loosens": FLAG,
+        },
+        {"before": {}, "dateResolved": WHEN, "effectiveDate": WHEN, "reason": TEXT},
     ),
     "Webhook": members(
         {
@@ -336,6 +491,16 @@ OBJECTS: Mapping[str, Schema] = {
             "deliveryFailed": FLAG,
         },
         {"retryOf": an_id(ids.DELIVERY), "error": TEXT, "nextAttemptDate": WHEN},
+    ),
+    "PayoutProof": exactly(
+        {
+            "v": {"const": 1},
+            "records": list_of(ANY_OBJECT, least=1),
+            "payout": ANY_OBJECT,
+            "asked": list_of(exactly({"policyId": an_id(ids.POLICY), "version": WHOLE})),
+            "decisions": list_of(ANY_OBJECT),
+            "transaction": {"type": "string", "pattern": "^0x(?:[0-9a-f]{2})+$"},
+        }
     ),
     "Error": members(
         {

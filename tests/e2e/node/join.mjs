@@ -1,27 +1,12 @@
-// A person joins with a key, logs in, looks, and logs out. The SDK's key signer cannot register keys, so `create`
-// is written here from the contract, in another language than the server.
+// A person joins with a key, logs in, looks, and logs out.
 
-import { createHash, createPublicKey, sign } from 'node:crypto'
-import { AsymmetricKeySigner, BaseAuthApi, client, DfnsAuthenticator, input, output, refusal } from './sdk.mjs'
+import { AsymmetricKeySigner, BaseAuthApi, attest, client, DfnsAuthenticator, input, output, refusal } from './sdk.mjs'
 
 const { person, wrongOrgId } = input
-const base64url = (text) => Buffer.from(text).toString('base64url')
 
 class JoiningSigner extends AsymmetricKeySigner {
   async create({ challenge }) {
-    const publicKey = createPublicKey(person.privateKey).export({ type: 'spki', format: 'pem' })
-    const clientData = JSON.stringify({ challenge, type: 'key.create' })
-    const clientDataHash = createHash('sha256').update(clientData).digest('hex')
-    const signature = sign(undefined, Buffer.from(JSON.stringify({ clientDataHash, publicKey })), person.privateKey)
-    const attestation = JSON.stringify({ publicKey, signature: signature.toString('hex') })
-    return {
-      credentialKind: 'Key',
-      credentialInfo: {
-        credId: person.credentialId,
-        clientData: base64url(clientData),
-        attestationData: base64url(attestation),
-      },
-    }
+    return { credentialKind: 'Key', credentialInfo: attest(person, challenge) }
   }
 }
 

@@ -1,13 +1,15 @@
 // What every script here shares: the official packages as they are installed, input, output, and what went over the
 // wire. A script reads one JSON object from standard input and writes one to standard output.
 
+import { createHash, createPublicKey, generateKeyPairSync, sign } from 'node:crypto'
 import diagnostics from 'node:diagnostics_channel'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
 const require = createRequire(new URL('../../../tools/package.json', import.meta.url))
 
-export const { BaseAuthApi, DfnsApiClient, DfnsAuthenticator, DfnsDelegatedApiClient } = require('@dfns/sdk')
+export const { BaseAuthApi, DfnsApiClient, DfnsAuthenticator, DfnsDelegatedApiClient, PolicyPendingError } =
+  require('@dfns/sdk')
 export const { AsymmetricKeySigner } = require('@dfns/sdk-keysigner')
 
 export const input = JSON.parse(readFileSync(0, 'utf8'))
@@ -20,6 +22,34 @@ diagnostics.subscribe('http.client.response.finish', ({ request, response }) => 
 
 export function signer(who) {
   return new AsymmetricKeySigner({ credId: who.credentialId, privateKey: who.privateKey })
+}
+
+const KINDS = {
+  Ed25519: ['ed25519'],
+  'P-256': ['ec', { namedCurve: 'prime256v1' }],
+  secp256k1: ['ec', { namedCurve: 'secp256k1' }],
+  RSA: ['rsa', { modulusLength: 2048 }],
+}
+export const keyKinds = Object.keys(KINDS)
+
+export function newKey(kind) {
+  const { privateKey, publicKey } = generateKeyPairSync(...KINDS[kind])
+  return {
+    privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }),
+    publicKey: publicKey.export({ type: 'spki', format: 'pem' }),
+  }
+}
+
+// The SDK's key signer cannot prove that a new key is held, so this is written from the contract, in another language
+// than the server.
+export function attest({ credentialId, privateKey }, challenge) {
+  const base64url = (text) => Buffer.from(text).toString('base64url')
+  const publicKey = createPublicKey(privateKey).export({ type: 'spki', format: 'pem' })
+  const clientData = JSON.stringify({ challenge, type: 'key.create' })
+  const clientDataHash = createHash('sha256').update(clientData).digest('hex')
+  const signature = sign(undefined, Buffer.from(JSON.stringify({ clientDataHash, publicKey })), privateKey)
+  const attestation = JSON.stringify({ publicKey, signature: signature.toString('hex') })
+  return { credId: credentialId, clientData: base64url(clientData), attestationData: base64url(attestation) }
 }
 
 export function client(who, orgId = input.orgId) {
@@ -39,6 +69,17 @@ export async function refusal(call) {
     }
   }
   throw new Error('the call was not refused')
+}
+
+// Returns what a call that waits for approval was answered with: the SDK throws it.
+export async function pending(call) {
+  try {
+    await call()
+  } catch (error) {
+    if (error instanceof PolicyPendingError) return { httpStatus: error.httpStatus, request: error.context }
+    throw error
+  }
+  throw new Error('the call does not wait')
 }
 
 export async function until(what, ready) {

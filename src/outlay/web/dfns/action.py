@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from litestar import Controller, post
 
-from outlay.actions.act import CHALLENGE_LIFE, TOKEN_LIFE, credential_of
+from outlay.actions.act import CHALLENGE_LIFE, TOKEN_LIFE, credential_of, signing_keys
 from outlay.actions.organization import open_action
 from outlay.core.errors import ActionSignatureInvalid, BodyTooLarge, InvalidInput
 from outlay.evidence.assertion import Assertion, parse_assertion, verify_assertion
@@ -72,7 +72,7 @@ class ActionController(Controller):
     @post("/auth/action/init", status_code=200, summary="Open a user action")
     async def init(self, request: StrictRequest, data: ActionInit, gate: Gate) -> dict[str, Any]:
         """Return the challenge that stands for one intended call by this caller."""
-        method = data.userActionHttpMethod.upper()
+        method = data.userActionHttpMethod
         if method not in METHODS:
             raise InvalidInput("is POST, PUT, DELETE or GET", field="userActionHttpMethod")
         path = normalize_path(data.userActionHttpPath, field="userActionHttpPath")
@@ -88,7 +88,7 @@ class ActionController(Controller):
                 path=path,
                 payload=payload,
             )
-            return preimage, list(users.credentials_of(unit, caller.user_id, active_only=True))
+            return preimage, signing_keys(unit, caller)
 
         preimage, keys = await gate.read(request, None, open_)
         identifier = gate.seals.seal(CHALLENGE, {"preimage": preimage.document()})

@@ -1,4 +1,4 @@
-"""Users, service accounts, credentials, registration and login."""
+"""Users, service accounts, registration and login."""
 
 from typing import Any
 
@@ -17,10 +17,13 @@ from outlay.evidence.challenge import (
 from outlay.store import organizations, users
 from outlay.web.body import Label, StrictRequest
 from outlay.web.dfns.action import challenge_answer
-from outlay.web.gate import LOGIN, REGISTRATION, Gate, page_arguments
+from outlay.web.gate import LOGIN, REGISTRATION, Gate, page_arguments, query_text
 
-ALGORITHMS = (-8, -7, -257)
-"""COSE numbers of Ed25519, ECDSA on P-256 and RSA PKCS#1 with SHA-256."""
+ALGORITHMS = (-8, -7, -47, -257)
+"""COSE numbers of Ed25519, ECDSA on P-256 and on secp256k1, and RSA PKCS#1 with SHA-256."""
+
+USER_KINDS = ("CustomerEmployee", "EndUser", "TenantUser")
+"""Kinds of people in the contract. Here everybody is of the first."""
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -209,11 +212,15 @@ class UserController(Controller):
     @get(summary="List users")
     async def list_(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
         """Return one page of people."""
-        page = page_arguments(request)
+        page, kind = page_arguments(request), query_text(request, "kind")
+        if kind is not None and kind not in USER_KINDS:
+            raise InvalidInput(f"must be one of {', '.join(USER_KINDS)}", field="kind")
 
         def read(unit: Any, _caller: Any) -> dict[str, Any]:
             org = organizations.get(unit)
             rows, token = users.list_page(unit, service_accounts=False, **page)
+            if kind not in (None, USER_KINDS[0]):
+                rows, token = [], None
             return present.page([present.user(unit, row, org.id) for row in rows], token)
 
         return await gate.read(request, "Auth:Users:Read", read)
@@ -221,7 +228,7 @@ class UserController(Controller):
     @post(status_code=200, summary="Invite a person")
     async def invite(self, request: StrictRequest, data: CreateUser, gate: Gate) -> dict[str, Any]:
         """Invite a person; the registration code is in this answer and never again."""
-        if data.kind != "CustomerEmployee":
+        if data.kind != USER_KINDS[0]:
             raise InvalidInput('only "CustomerEmployee" is offered', field="kind")
         if data.isSSORequired:
             raise InvalidInput("single sign-on is not offered", field="isSSORequired")
@@ -269,21 +276,10 @@ class UserController(Controller):
 
 
 class SessionController(Controller):
-    """Registration, login and the caller's own credentials."""
+    """Registration and login."""
 
     path = "/auth"
     tags = ("Sessions",)
-
-    @get("/credentials", summary="List the caller's credentials")
-    async def credentials(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
-        """Return the caller's own credentials."""
-        return await gate.read(
-            request,
-            None,
-            lambda unit, caller: {
-                "items": [present.credential(row) for row in users.credentials_of(unit, caller.user_id)]
-            },
-        )
 
     @post("/registration/init", status_code=200, summary="Begin a registration")
     async def begin_registration(self, request: StrictRequest, data: RegistrationInit, gate: Gate) -> dict[str, Any]:
@@ -380,8 +376,8 @@ class SessionController(Controller):
 
     @put("/logout", status_code=200, summary="Log out")
     async def log_out(self, request: StrictRequest, data: Logout, gate: Gate) -> dict[str, Any]:
-        """End this session, or all sessions of the caller."""
+        """End this session, or all sessions of the caller; tokens that no login made stay as they are."""
         caller = await gate.read(request, None, lambda _unit, who: who)
         token_id = None if data.allSessions else caller.token_id
-        await gate.db.write(lambda unit: users.revoke_tokens(unit, caller.user_id, token_id=token_id))
+        await gate.db.write(lambda unit: users.end_sessions(unit, caller.user_id, token_id=token_id))
         return {"message": "logged out"}

@@ -5,7 +5,7 @@ from typing import Any
 from litestar import Controller, delete, get, post, put
 
 from outlay.actions import permissions as actions
-from outlay.actions import present
+from outlay.actions import present, present_changes
 from outlay.core.errors import InvalidInput, NotFound
 from outlay.store import permissions
 from outlay.web.body import Label, StrictRequest
@@ -73,7 +73,7 @@ class PermissionController(Controller):
             row = permissions.find(unit, permission_id)
             if row is None:
                 raise NotFound("no such permission")
-            return present.permission(row)
+            return {**present.permission(row), **present_changes.pending(unit, permission_id)}
 
         return await gate.read(request, "Permissions:Read", read)
 
@@ -112,7 +112,9 @@ class PermissionController(Controller):
             if permissions.find(unit, permission_id) is None:
                 raise NotFound("no such permission")
             rows, token = permissions.assignments(unit, permission_id, **page)
-            return present.page([present.assignment(row) for row in rows], token)
+            return present.page(
+                [{**present.assignment(row), **present_changes.pending_revocation(unit, row)} for row in rows], token
+            )
 
         return await gate.read(request, "Permissions:Assignments:Read", read)
 

@@ -6,7 +6,7 @@ import msgspec
 from litestar import Controller, delete, get, post, put
 
 from outlay.actions import policies as actions
-from outlay.actions import present
+from outlay.actions import present, present_changes
 from outlay.actions.decide import decide
 from outlay.core.errors import InvalidInput, NotFound
 from outlay.core.ids import USER, is_id
@@ -83,7 +83,11 @@ class PolicyController(Controller):
     @get("/{policy_id:str}", summary="Read a policy")
     async def read(self, request: StrictRequest, policy_id: str, gate: Gate) -> dict[str, Any]:
         """Return one policy."""
-        return await gate.read(request, "Policies:Read", lambda unit, _: present.policy(actions.get(unit, policy_id)))
+
+        def read(unit: Any, _caller: Any) -> dict[str, Any]:
+            return {**present.policy(actions.get(unit, policy_id)), **present_changes.pending(unit, policy_id)}
+
+        return await gate.read(request, "Policies:Read", read)
 
     @put("/{policy_id:str}", summary="Replace a policy")
     async def replace(self, request: StrictRequest, policy_id: str, data: PolicyBody, gate: Gate) -> dict[str, Any]:
@@ -117,7 +121,7 @@ class ApprovalController(Controller):
             rows, token = approvals.list_page(
                 unit, status=status, initiator_id=initiator_id, approver_id=approver_id, **page
             )
-            return present.page([present.approval(unit, row, gate.config) for row in rows], token)
+            return present.page([present_changes.approval(unit, row, gate.config) for row in rows], token)
 
         return await gate.read(request, "Policies:Evaluations:Read", read)
 
@@ -129,7 +133,7 @@ class ApprovalController(Controller):
             row = approvals.find(unit, approval_id)
             if row is None:
                 raise NotFound("no such approval")
-            return present.approval(unit, row, gate.config)
+            return present_changes.approval(unit, row, gate.config)
 
         return await gate.read(request, "Policies:Evaluations:Read", read)
 

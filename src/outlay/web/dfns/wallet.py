@@ -11,17 +11,21 @@ from outlay.actions import present
 from outlay.actions import wallets as actions
 from outlay.actions.admit import request_transfer
 from outlay.actions.withdraw import withdraw
-from outlay.core.errors import NotFound
+from outlay.core.address import parse_address
+from outlay.core.errors import InvalidInput, NotFound, Unavailable
 from outlay.signer import Signer
 from outlay.store import transfers, wallets
 from outlay.web.body import Label, StrictRequest
 from outlay.web.dfns.identity import Body
-from outlay.web.gate import Gate, page_arguments
+from outlay.web.dfns.network import AnyChains
+from outlay.web.gate import Gate, page_arguments, query_flag, query_text
 
 Address = Annotated[str, msgspec.Meta(description="0x and 40 hex digits; mixed case must be a right checksum")]
 
 
 AnySigner = NamedDependency[SkipValidation[Signer]]
+HISTORY_KINDS = {"NativeTransfer": "Native", "Erc20Transfer": "Erc20"}
+"""Kind of a history's item -> kind of the transfer. The contract's other kinds are of chains and assets not offered."""
 
 
 class CreateWallet(Body):
@@ -113,6 +117,44 @@ class WalletController(Controller):
         return await gate.read(
             request, "Wallets:Read", lambda unit, _: present.wallet(unit, actions.get(unit, wallet_id))
         )
+
+    @get("/{wallet_id:str}/assets", summary="Read a wallet's balances")
+    async def assets(self, request: StrictRequest, wallet_id: str, gate: Gate, chains: AnyChains) -> dict[str, Any]:
+        """Return what the chain says now that the wallet holds of every configured asset; 503 if it does not answer."""
+        wanted = query_flag(request, "netWorth", "net_worth")
+        wallet = await gate.read(request, "Wallets:Read", lambda unit, _: actions.get(unit, wallet_id))
+        listed = gate.config.assets_of(wallet.network)
+        if not listed:
+            raise Unavailable(f"the network {wallet.network} is not configured any more: nobody can be asked")
+        balances = await chains.balances(wallet.address, listed)
+        now = gate.clock.now()
+        held = [(a, balance, gate.price_of(a, now)) for a, balance in zip(listed, balances, strict=True)]
+        return present.wallet_assets(wallet, held, net_worth=wanted is True)
+
+    @get("/{wallet_id:str}/history", summary="List what a wallet paid")
+    async def history(self, request: StrictRequest, wallet_id: str, gate: Gate) -> dict[str, Any]:
+        """Return one page of the confirmed transfers; what came in is told by events, for it has no hash here."""
+        page, asset = page_arguments(request), None
+        kind, contract = query_text(request, "kind"), query_text(request, "contract")
+        direction = query_text(request, "direction")
+        if direction not in (None, "In", "Out"):
+            raise InvalidInput("is In or Out", field="direction")
+        if kind is not None and kind not in HISTORY_KINDS:
+            raise InvalidInput(f"must be one of {', '.join(HISTORY_KINDS)}", field="kind")
+        if contract is not None:
+            asset = parse_address(contract, field="contract")
+
+        def read(unit: Any, _caller: Any) -> dict[str, Any]:
+            wallet = actions.get(unit, wallet_id)
+            rows, token = transfers.confirmed_page(
+                unit, wallet_id, kind=HISTORY_KINDS[kind] if kind else None, asset=asset, **page
+            )
+            if direction == "In":
+                rows, token = [], None
+            items = [present.history_item(row, row.block_number, wallet.address, gate.config) for row in rows]
+            return {"walletId": wallet_id, "network": wallet.network, **present.page(items, token)}
+
+        return await gate.read(request, "Wallets:Read", read)
 
     @put("/{wallet_id:str}", summary="Rename a wallet")
     async def update(self, request: StrictRequest, wallet_id: str, data: UpdateWallet, gate: Gate) -> dict[str, Any]:

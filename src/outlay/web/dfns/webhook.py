@@ -7,11 +7,10 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from outlay.actions import webhooks as actions
-from outlay.core.errors import InvalidInput
 from outlay.store import webhooks
 from outlay.web.body import StrictRequest
 from outlay.web.dfns.identity import Body
-from outlay.web.gate import Gate, page_arguments, query_text
+from outlay.web.gate import Gate, page_arguments, query_flag, query_text
 
 
 class Courier(Protocol):
@@ -131,10 +130,7 @@ class WebhookController(Controller):
     async def events(self, request: StrictRequest, webhook_id: str, gate: Gate) -> dict[str, Any]:
         """Return one page of the attempts that were made, newest first."""
         page, kind = _page(request), query_text(request, "kind")
-        text = query_text(request, "deliveryFailed", "delivery_failed")
-        if text is not None and text.lower() not in ("true", "false"):
-            raise InvalidInput("is true or false", field="deliveryFailed")
-        failed = None if text is None else text.lower() == "true"
+        failed = query_flag(request, "deliveryFailed", "delivery_failed")
 
         def read(unit: Any, _caller: Any) -> dict[str, Any]:
             found, token = webhooks.list_events(unit, webhook_id, kind=kind, delivery_failed=failed, **page)

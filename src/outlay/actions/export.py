@@ -1,0 +1,112 @@
+"""Reading out the proof of one payout, for somebody who will check it without this server."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from outlay.core.errors import InvalidInput, InvariantBroken, NotFound, PreconditionFailed
+from outlay.core.policy import required_groups
+from outlay.evidence.canonical import canonical
+from outlay.evidence.history import History, verify_history
+from outlay.evidence.payout import VERSION, VOTE, open_signature, order, portable, versions_asked
+from outlay.store import approvals, evidence, lanes, organizations, transfers
+from outlay.store.database import Row, Unit
+
+
+def export_payout(unit: Unit, transfer_id: str) -> bytes:
+    """Return the proof of a payout, as ``evidence.payout.verify_payout`` takes it.
+
+    Raises:
+        NotFound: no such transfer. PreconditionFailed: nothing was signed for it, or the records do not tell who was
+            asked. InvariantBroken: the stored records or signatures do not verify.
+    """
+    row = transfers.find(unit, transfer_id)
+    if row is None:
+        raise NotFound("no such transfer")
+    sent = None if row.transaction_id is None else lanes.find_transaction(unit, row.transaction_id)
+    if sent is None or sent.raw is None:
+        raise PreconditionFailed(f"nothing was signed for this payout, which is {row.state}: there is nothing to prove")
+    approval = approvals.find_of(unit, transfer_id)
+    request = portable(_kept(unit, transfer_id))
+    decisions = [] if approval is None else _approvals(unit, approval)
+    try:
+        records, history, decisions = _window(unit, request, decisions)
+    except InvalidInput as error:
+        raise InvariantBroken(f"what is stored about {transfer_id} does not verify: {error.message}") from error
+    first = history.numbers[request["preimage"]["recordsHead"]]
+    return canonical(
+        {
+            "v": VERSION,
+            "records": records,
+            "payout": request,
+            "asked": [] if approval is None else _asked(history, approval.groups, first),
+            "decisions": decisions,
+            "transaction": f"0x{sent.raw}",
+        }
+    )
+
+
+def _kept(unit: Unit, subject: str) -> dict[str, Any]:
+    (document,) = evidence.of(unit, subject)
+    return document
+
+
+def _approvals(unit: Unit, approval: Row) -> list[dict[str, Any]]:
+    """Return every approval given to the groups that were asked in the end, in the order of signing."""
+    given = [
+        each
+        for each in approvals.decisions(unit, approval.id)
+        if each.value == "Approved" and each.groups_digest == approval.groups_digest
+    ]
+    return sorted((portable(_kept(unit, each.id)) for each in given), key=order)
+
+
+def _window(
+    unit: Unit, request: dict[str, Any], decisions: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], History, list[dict[str, Any]]]:
+    """Return the records that the signatures cover, what they say, and the decisions that count by them."""
+    root = organizations.get(unit).root
+    while True:
+        newest = max(_number(unit, each["preimage"]["recordsHead"]) for each in (request, *decisions))
+        records = [document for document in organizations.read_records(unit) if document["seq"] <= newest]
+        history = verify_history(records, root)
+        counted = _counted(history, decisions, newest)
+        # Without a decision that does not count, the newest record may be an earlier one.
+        if len(counted) == len(decisions):
+            return records, history, decisions
+        decisions = counted
+
+
+def _counted(history: History, decisions: Sequence[dict[str, Any]], newest: int) -> list[dict[str, Any]]:
+    people: set[str] = set()
+    counted = []
+    for each in decisions:
+        signed = open_signature(history, each, "decision")
+        stays = signed.key.usable_at(newest) and history.key_may(signed.key, VOTE, signed.seq)
+        if stays and signed.user_id not in people:
+            people.add(signed.user_id)
+            counted.append(each)
+    return counted
+
+
+def _number(unit: Unit, digest: str) -> int:
+    record = organizations.find_record(unit, digest)
+    if record is None:
+        raise InvalidInput("a signature covers a record that is not stored", field="recordsHead")
+    number: int = record.seq
+    return number
+
+
+def _asked(history: History, groups: Sequence[dict[str, Any]], first: int) -> list[dict[str, Any]]:
+    """Return the policies, and their versions, whose groups are these."""
+    asked = []
+    for policy_id in sorted({group["policyId"] for group in groups}):
+        own = tuple(group for group in groups if group["policyId"] == policy_id)
+        version = next(
+            (each.version for each in versions_asked(history, policy_id, first) if required_groups([each]) == own), None
+        )
+        if version is None:
+            raise PreconditionFailed(
+                f"the records that were signed over do not show who policy {policy_id} asked: it was edited in between"
+            )
+        asked.append({"policyId": policy_id, "version": version})
+    return asked
