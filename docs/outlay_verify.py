@@ -4010,7 +4010,7 @@ that escape, the money settings. What is not proven tighter loosens; what loosen
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from outlay.core.approval import Decision, GroupDocument, Person, outcome
@@ -4040,6 +4040,8 @@ RESTORE_WITHIN: Instant = 72 * HOUR
 DELAY_S = 24 * 3600
 """Seconds a loosening waits where the signed settings do not say."""
 
+VOTE = "Policies:Evaluations:Vote"
+
 _LOOSENING = frozenset({records.USER_ACTIVATED, records.CREDENTIAL_ACTIVATED, records.CONFIG_APPLIED})
 
 
@@ -4055,6 +4057,8 @@ class Change:
     policy_after: Policy | None = None
     tags_before: Collection[str] = ()
     tags_after: Collection[str] = ()
+    wallets: Mapping[str, Collection[str]] = field(default_factory=dict)  #: of a new wallet: all there are, with tags
+    operations: Collection[str] = ()  #: of an assignment: what it gives
     restores: bool = False  #: see ``is_restored``
 
 
@@ -4104,7 +4108,7 @@ def _governing(change: Change, policies: Collection[Policy], default: str) -> tu
     if about is None:
         return [], False
     found = [each for each in policies if each.activity_kind == about and governs(each, permission_id=subject)]
-    return found, _is_permission_wider(change)
+    return [*found, *(guards if _makes_voters(change) else ())], _is_permission_wider(change)
 
 
 _PERMISSION_KINDS = {
@@ -4125,6 +4129,24 @@ def _opens(policy: Policy) -> bool:
     return not (isinstance(policy.rule, AlwaysTrigger) and isinstance(policy.action, Block))
 
 
+def _makes_voters(change: Change) -> bool:
+    """Tell whether a change lets more people decide: then those who can must agree."""
+    if change.kind == records.PERMISSION_ASSIGNED:
+        return VOTE in change.operations
+    return change.kind == records.PERMISSION_UPDATED and VOTE in set(change.after["operations"]) - set(
+        change.before["operations"]
+    )
+
+
+def must_ask(policies: Collection[Policy], permission_id: str, operations: Collection[str]) -> bool:
+    """Tell whether giving a permission with ``operations`` is for people to agree to, or blocked."""
+    return any(
+        (each.activity_kind == PERMISSIONS_ASSIGN and governs(each, permission_id=permission_id))
+        or (each.activity_kind == POLICIES_MODIFY and VOTE in operations)
+        for each in policies
+    )
+
+
 def _is_permission_wider(change: Change) -> bool:
     if change.kind == records.PERMISSION_UPDATED:
         return not set(change.after["operations"]) <= set(change.before["operations"])
@@ -4141,13 +4163,19 @@ def _guarded(guards: Collection[Policy], policies: Collection[Policy]) -> list[P
 
 
 def _is_uncovered(change: Change, guards: list[Policy], policies: Collection[Policy], default: str) -> bool:
-    """Tell whether a new wallet pays under no guarded policy, or gets a cap of its own beside those there are."""
+    """Tell whether a new wallet escapes what the others are under, or gets a cap of its own beside theirs.
+
+    It does not where it is under every guarded policy, or under all that some other wallet is under.
+    """
     guarded = _guarded(guards, policies)
     over = [each for each in guarded if matches(each, change.subject, change.tags_after)]
     if any(isinstance(each.rule, Velocity) and each.rule.scope is Scope.WALLET for each in over):
         return True
-    pays = default == "allow" or any(matches(each, change.subject, change.tags_after) for each in policies)
-    return bool(guarded) and not over and pays
+    if default != "allow" and not any(matches(each, change.subject, change.tags_after) for each in policies):
+        return False  # it cannot pay
+    known = [{each.id for each in guarded if matches(each, key, tags)} for key, tags in change.wallets.items()]
+    mine = {each.id for each in over}
+    return not any(theirs <= mine for theirs in [{each.id for each in guarded}, *known])
 
 
 def _escaped(change: Change, guards: list[Policy], policies: Collection[Policy], default: str) -> list[Policy]:
@@ -4265,7 +4293,7 @@ from typing import Any
 from outlay.core.errors import InvalidInput
 from outlay.evidence.bundle import EvidenceBroken, verify_evidence
 from outlay.evidence.changes import CHANGES, PROVED, check_route
-from outlay.evidence.record import RecordBroken, check_instant, follow_chain
+from outlay.evidence.record import RecordBroken, check_instant, check_order, follow_chain
 from outlay.evidence.requests import MADE, REQUESTS, check_agreed, follow_policy
 from outlay.evidence.state import History, KnownCredential
 from outlay.evidence.step import Step
@@ -4290,6 +4318,7 @@ def verify_history(documents: Iterable[dict[str, Any]], root: str) -> History:
         history = history or History(org=document["org"])
         number = document["seq"]
         try:
+            check_order(document["at"], history.latest)
             _replay(history, document, digest)
         except (RecordBroken, EvidenceBroken) as error:
             raise type(error)(f"record {number}: {error.message}", field=error.field) from error
@@ -4297,6 +4326,7 @@ def verify_history(documents: Iterable[dict[str, Any]], root: str) -> History:
             raise RecordBroken(f"record {number}: {error.message}", field=error.field) from error
         history.numbers[digest] = number
         history.instants.append(document["at"])
+        history.latest = max(history.latest, document["at"])
         history.note_settings(number)
         history.head = digest
     assert history is not None, "follow_chain refuses an empty chain"
@@ -5648,6 +5678,16 @@ def check_instant(at: Instant, issued: Instant, expires: Instant) -> None:
         raise RecordBroken("the instant is not that of what was signed", field="record.at")
 
 
+def check_order(at: Instant, latest: Instant) -> None:
+    """Refuse an instant well before that of a record that came earlier: one of the two is made up.
+
+    Raises:
+        RecordBroken: it is.
+    """
+    if at < latest - CLOCKS_APART:
+        raise RecordBroken("the instant lies before that of an earlier record", field="record.at")
+
+
 def verify_chain(documents: Iterable[dict[str, Any]], root: str) -> str:
     """Follow the chain from its root and return the hash of its newest record.
 
@@ -5892,16 +5932,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outlay.core import ids
-from outlay.core.approval import Decision, Person, merge_groups, refusal
+from outlay.core.approval import Decision, Person, merge_groups, refusal, shortest_timeout
 from outlay.core.errors import InvalidInput
-from outlay.core.policy import GOVERNING, PERMISSIONS_ASSIGN, Policy, governs, required_groups
+from outlay.core.policy import GOVERNING, Policy, required_groups
 from outlay.core.policy_document import read_policy
-from outlay.core.seams import SECOND, Instant
+from outlay.core.seams import MINUTE, SECOND, Instant
 from outlay.evidence import record as records
 from outlay.evidence.bundle import EvidenceBroken
 from outlay.evidence.canonical import canonical, digest
 from outlay.evidence.changes import CHANGES, check_route
 from outlay.evidence.governance import (
+    VOTE,
     Change,
     Ruling,
     agreed_at,
@@ -5910,13 +5951,12 @@ from outlay.evidence.governance import (
     groups_digest,
     is_restored,
     judge_change,
+    must_ask,
 )
 from outlay.evidence.record import RecordBroken
 from outlay.evidence.shape import members
 from outlay.evidence.state import History, KnownCredential, PolicyVersion
 from outlay.evidence.step import Step
-
-VOTE = "Policies:Evaluations:Vote"
 
 
 @dataclass(slots=True)
@@ -5952,9 +5992,10 @@ def check_agreed(step: Step) -> None:
     if ruling is not None and (ruling[1].holding or ruling[1].blocking):
         raise EvidenceBroken("this change needed an approval and has none", field="record.kind")
     permission_id = step.body.get("permissionId")
-    if step.kind == records.SERVICE_ACCOUNT_CREATED and permission_id is not None:
-        asks = [each for each in _active(step.history) if each.activity_kind == PERMISSIONS_ASSIGN]
-        if any(governs(each, permission_id=permission_id) for each in asks):
+    if step.kind == records.SERVICE_ACCOUNT_CREATED and isinstance(permission_id, str):
+        held = step.history.permissions.get(permission_id)
+        operations = frozenset() if held is None else held.operations[-1][1]
+        if must_ask(_active(step.history), permission_id, operations):
             raise EvidenceBroken("assigning this permission needed an approval", field="record.body.permissionId")
 
 
@@ -5966,8 +6007,6 @@ def requested(step: Step) -> None:
     change_id = step.new_subject(ids.CHANGE, history.waiting)
     if change_id in history.credentials or not ids.is_id(body["approval"], ids.APPROVAL):
         raise RecordBroken("is not a new change request", field="record.subject")
-    if body["expires"] is not None and type(body["expires"]) is not int:
-        raise RecordBroken("is not an instant", field="record.body.expires")
     kind, subject, after = (body["content"].get(name) for name in ("kind", "subject", "after"))
     if not isinstance(kind, str) or not isinstance(subject, str) or not isinstance(after, dict):
         raise RecordBroken("does not say what would change", field="record.body.content")
@@ -5998,9 +6037,10 @@ def requested(step: Step) -> None:
         change=change,
         loosens=ruling.loosens,
     )
-    groups = list(required_groups(ruling.holding))
-    step.expect({**body, "content": expected, "groups": groups})
-    history.waiting[change_id] = Waiting(inner, expected, body["approval"], groups, body["expires"])
+    groups, timeout = list(required_groups(ruling.holding)), shortest_timeout(ruling.holding)
+    expires = None if timeout is None else step.at + timeout * MINUTE
+    step.expect({**body, "content": expected, "groups": groups, "expires": expires})
+    history.waiting[change_id] = Waiting(inner, expected, body["approval"], groups, expires)
 
 
 def decided(step: Step) -> None:
@@ -6010,12 +6050,19 @@ def decided(step: Step) -> None:
     if (step.method, step.path) != ("POST", f"/v2/policy-approvals/{approval}/decisions"):
         raise EvidenceBroken("the call signed is not a decision about this", field="evidence.preimage.path")
     step.require([VOTE])
-    step.expect({"approval": approval, "value": step.signed("value"), "reason": step.payload.get("reason")})
+    said = {"approval": approval, "value": step.signed("value"), "reason": step.payload.get("reason")}
+    groups = step.made("groups")
+    step.expect({**said, "groups": groups})
     signed = step.preimage
     assert signed is not None
-    covered = groups_digest(waiting.groups)
+    # More may be asked than when the change was asked for, since a guard came into force; never fewer.
+    if not isinstance(groups, list) or any(each not in groups for each in waiting.groups):
+        raise RecordBroken("leaves out somebody who has to agree", field="record.body.groups")
+    covered = groups_digest(groups)
     if signed.intent_digest != digest(waiting.content) or signed.groups_digest != covered:
         raise EvidenceBroken("the decision was about something else", field="evidence.preimage.intentDigest")
+    if groups != waiting.groups:
+        waiting.groups, waiting.votes = groups, []
     why_not = refusal(
         waiting.groups,
         user_id,
@@ -6101,8 +6148,11 @@ def follow_policy(step: Step) -> None:
     known = step.history.policies[step.subject].versions[-1]
     now = required_groups([_policy(step.subject, known)])
     for waiting in step.history.waiting.values():
-        if any(group["policyId"] == step.subject for group in waiting.groups):
-            waiting.groups = list(merge_groups(waiting.groups, now))
+        if not any(group["policyId"] == step.subject for group in waiting.groups):
+            continue
+        groups = list(merge_groups(waiting.groups, now))
+        if groups != waiting.groups:
+            waiting.groups, waiting.votes = groups, []
 
 
 def _waiting(history: History, change_id: str) -> Waiting:
@@ -6159,14 +6209,14 @@ def _judge(
     """Return what the governing policies in force say about a change; None: there are none."""
     if not any(each.is_active and each.document["activityKind"] in GOVERNING for each in history.policies.values()):
         return None
+    default = str(history.money_settings.get("default", "block"))
     try:
         change = _describe(history, kind, subject, body, at)
+        return change, judge_change(change, _active(history), default=default)
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordBroken("does not say what would change", field="record.body") from error
     except InvalidInput as error:
         raise RecordBroken(error.message, field=error.field) from error
-    default = str(history.money_settings.get("default", "block"))
-    return change, judge_change(change, _active(history), default=default)
 
 
 def _describe(history: History, kind: str, subject: str, body: Mapping[str, Any], at: Instant) -> Change:
@@ -6178,11 +6228,15 @@ def _describe(history: History, kind: str, subject: str, body: Mapping[str, Any]
     if kind in (records.PERMISSION_UPDATED, records.PERMISSION_ARCHIVED):
         held = history.permissions.get(subject)
         before = None if held is None else {"name": held.name, "operations": sorted(held.operations[-1][1])}
+    elif kind == records.PERMISSION_ASSIGNED:
+        given = history.permissions.get(subject)
+        tags = {"operations": frozenset() if given is None else given.operations[-1][1]}
     elif kind == records.USER_ACTIVATED:
         identity = history.identities.get(subject)
         before = None if identity is None else {"isActive": identity.is_active}
     elif kind == records.WALLET_CREATED:
-        tags = {"tags_after": frozenset(body["tags"])}
+        known = {key: each.tags for key, each in history.wallets.items()}
+        tags = {"tags_after": frozenset(body["tags"]), "wallets": known}
     elif kind == records.WALLET_TAGS_MODIFIED:
         wallet = history.wallets.get(subject)
         had = frozenset() if wallet is None else wallet.tags
@@ -6318,6 +6372,7 @@ from outlay.evidence.bundle import EvidenceBroken, read_credential
 from outlay.evidence.canonical import digest
 from outlay.evidence.challenge import Preimage
 from outlay.evidence.keys import fingerprint
+from outlay.evidence.record import CLOCKS_APART
 
 T = TypeVar("T")
 
@@ -6450,6 +6505,7 @@ class History:
     org: str
     head: str = ""  #: hex hash of the newest record
     numbers: dict[str, int] = field(default_factory=dict)  #: record hash -> number
+    latest: int = 0  #: the latest instant of all
     instants: list[int] = field(default_factory=list)  #: of each record, microseconds UTC, as the server said
     identities: dict[str, Identity] = field(default_factory=dict)  #: by user id
     credentials: dict[str, KnownCredential] = field(default_factory=dict)  #: by credential uuid
@@ -6482,6 +6538,8 @@ class History:
             raise EvidenceBroken(
                 "signed over records that are not in this chain", field="evidence.preimage.recordsHead"
             )
+        if preimage.issued < self.instants[seq] - CLOCKS_APART:
+            raise EvidenceBroken("signed before the records it was signed over", field="evidence.preimage.issued")
         claimed, record = read_credential(document["credential"])
         known = self.credentials.get(claimed.uuid)
         if (

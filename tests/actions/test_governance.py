@@ -3,20 +3,24 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from outlay.actions import carry, organization, policies, present_changes, wallets
+from outlay.actions import carry, organization, permissions, policies, present_changes, wallets
 from outlay.actions.decide import decide
 from outlay.config import parse
 from outlay.core.errors import Conflict, HeadMoved, InvalidInput, NotPermitted, PreconditionFailed
 from outlay.core.seams import SECOND
+from outlay.store import changes as change_rows
 from outlay.store import permissions as permission_rows
+from outlay.store import wallets as wallet_rows
 from tests.actions.council import DAY_S, Council, ask, limit, written
 from tests.actions.world import SETTINGS
 
 ALWAYS = {"kind": "AlwaysTrigger"}
+VOTE = "Policies:Evaluations:Vote"
 
 
 @pytest.fixture
@@ -344,7 +348,7 @@ def test_people_are_vouched_for_by_agreement(council: Council) -> None:
 
 
 def test_a_service_account_starts_switched_off(council: Council) -> None:
-    bot = council.service_account("payouts bot")
+    bot = council.service_account("payouts bot", permission_id=council.permission("Wallets:Transfers:Create"))
     change = council.switch(bot.user_id, on=True, machine=True)
     assert change["status"] == "Pending"
     assert not council.replayed().identities[bot.user_id].is_active
@@ -370,7 +374,7 @@ def test_settings_wait_and_the_server_pays_under_the_old_ones(council: Council) 
         organization.require_applied(unit, council.config)
     assert council.status(change) == "Pending", "the server has not loaded them yet"
     council.config = parse(SETTINGS.replace('default = "allow"', 'default = "block"'))
-    council.wait(1)
+    council.wait(5)
     assert council.status(change) == "Applied"
     assert council.replayed().money_settings == looser
 
@@ -521,3 +525,153 @@ def test_every_admin_is_told(council: Council) -> None:
     council.agree(change)
     council.wait(DAY_S)
     assert council.events(change["id"]) == ["policy.triggered", "change.requested", "change.resolved"]
+
+
+# What only the order of things shows
+
+
+def edit_permission(council: Council, permission_id: str, *operations: str) -> Any:
+    payload = {"operations": list(operations)}
+    return council.call(
+        council.admin,
+        "PUT",
+        f"/permissions/{permission_id}",
+        payload,
+        "Permissions:Update",
+        lambda act: permissions.update(act, permission_id, name=None, operations=list(operations)),
+    )
+
+
+def test_a_permission_that_its_own_voters_hold_is_changed_once(ungoverned: Council) -> None:
+    council = ungoverned
+    held = council.permission(VOTE, "Wallets:Read")
+    council.assign(held, council.first.user_id)
+    council.create(written("Permissions:Modify", ALWAYS, ask(*council.approvers, quorum=2)))
+    change = edit_permission(council, held, VOTE)
+    assert change["loosens"] is False
+    council.agree(change)
+    assert council.status(change) == "Applied"
+    council.replayed()
+
+
+def test_a_guard_that_comes_meanwhile_asks_its_people_too_also_once_it_is_gone(council: Council) -> None:
+    change = council.set_cap(1000)
+    council.vote(change, council.first)
+    document = written("Policies:Modify", ALWAYS, ask(council.third.user_id, council.admin.user_id))
+    second = council.call(
+        council.admin,
+        "POST",
+        "/v2/policies",
+        document,
+        "Policies:Create",
+        lambda act: policies.create(act, document),
+    )
+    council.agree(second)
+    assert council.status(second) == "Applied"
+    council.vote(change, council.second)  # counted over the old groups: now the vote starts again
+    assert len(approval_of(council, change).groups) == 2
+    assert council.events(change["approvalId"]).count("policy.approval.pending") == 2
+    archived = council.archive(second["entityId"])
+    council.agree(archived, council.second, council.third)
+    council.agree(change, council.first, council.second, council.third)
+    council.wait(DAY_S)
+    assert council.status(change) == "Applied"
+    council.replayed()
+
+
+def approval_of(council: Council, change: dict[str, Any]) -> Any:
+    with council.unit() as unit:
+        return change_rows.approval_of(unit, change["id"])
+
+
+def test_votes_do_not_come_back_with_the_groups_they_were_about(council: Council) -> None:
+    change = council.set_cap(1000)
+    wider = written("Policies:Modify", ALWAYS, ask(*council.approvers, council.admin.user_id, quorum=2))
+    edit = council.replace(council.guard, wider)
+    council.agree(edit)
+    council.clock.at += 3600 * SECOND
+    council.agree(change)
+    council.wait(DAY_S - 3600)
+    assert council.status(edit) == "Applied"
+    back = council.replace(council.guard, written("Policies:Modify", ALWAYS, ask(*council.approvers, quorum=2)))
+    council.agree(back)
+    assert council.status(back) == "Applied"
+    council.wait(2 * DAY_S)
+    council.vote(change, council.third)
+    assert (council.status(change), council.limit_now()) == ("Pending", "100")
+    council.vote(change, council.first)
+    council.wait(DAY_S)
+    assert council.status(change) == "Applied"
+    council.replayed()
+
+
+def test_two_changes_due_together_of_which_one_ends_the_other(ungoverned: Council) -> None:
+    council = ungoverned
+    council.guard_all()
+    spare = council.second_key(council.first)  # off, while changes are governed
+    key = council.switch_key(council.first, spare.credential_uuid, "activate")
+    tags = council.call(
+        council.admin,
+        "DELETE",
+        f"/wallets/{council.paying}/tags",
+        {"tags": ["payouts"]},
+        "Wallets:Tags:Remove",
+        lambda act: wallets.remove_tags(act, council.paying, ["payouts"]),
+    )
+    council.agree(key, council.second, council.third)
+    council.agree(tags, council.first, council.second)
+    council.tag(council.paying, "asia")
+    council.wait(DAY_S)
+    assert (council.status(key), council.status(tags)) == ("Applied", "Failed")
+    council.replayed()
+
+
+def test_a_wallet_is_no_way_out_by_a_policy_made_for_it(council: Council) -> None:
+    council.create(written("Wallets:Sign", ALWAYS, {"kind": "NoAction"}))
+    with council.unit() as unit:
+        before = len(wallet_rows.everything(unit))
+    council.wallet(dollars=0)
+    with council.unit() as unit:
+        assert len(wallet_rows.everything(unit)) == before, "it waits"
+    council.replayed()
+
+
+def test_somebody_who_can_ask_is_left_beside_those_who_must_agree(tmp_path: Path) -> None:
+    council = Council(tmp_path, guarded=False)
+    council.switch(council.third.user_id, on=False)
+    inside = [council.admin.user_id, council.first.user_id, council.second.user_id]
+    council.create(written("Policies:Modify", ALWAYS, ask(*inside, quorum=2)))
+    with pytest.raises(PreconditionFailed, match="who can ask"):
+        council.switch(council.second.user_id, on=False)
+    council.replayed()
+    council.close()
+
+
+def test_nobody_becomes_a_voter_without_those_there_are(tmp_path: Path) -> None:
+    council = Council(tmp_path, guarded=False)
+    clerk = council.person("clerk@office.example", permitted=False)
+    anybody = {"quorum": 2, "approvers": {}}
+    action = {"kind": "RequestApproval", "autoRejectTimeout": None, "approvalGroups": [anybody]}
+    council.create(written("Policies:Modify", ALWAYS, action))
+    voting, reading = council.permission(VOTE), council.permission("Wallets:Read")
+    assert council.assign(voting, clerk.user_id)["status"] == "Pending"
+    council.assign(reading, clerk.user_id)
+    assert edit_permission(council, reading, "Wallets:Read", VOTE)["status"] == "Pending"
+    with pytest.raises(PreconditionFailed, match="without it first"):
+        council.service_account("puppet", permission_id=voting)
+    council.replayed()
+    council.close()
+
+
+def test_a_change_that_cannot_be_made_before_it_is_agreed_on_was_not_approved(council: Council) -> None:
+    change = council.call(
+        council.admin,
+        "DELETE",
+        f"/wallets/{council.paying}/tags",
+        {"tags": ["payouts"]},
+        "Wallets:Tags:Remove",
+        lambda act: wallets.remove_tags(act, council.paying, ["payouts"]),
+    )
+    council.tag(council.paying, "asia")
+    council.vote(change, council.first)
+    assert (council.status(change), approval_of(council, change).status) == ("Failed", "Denied")

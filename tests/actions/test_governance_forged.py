@@ -9,6 +9,7 @@ import pytest
 
 from outlay.actions import changes, govern, permissions, policies
 from outlay.actions import decide as decisions
+from outlay.core.errors import Unavailable
 from outlay.evidence.bundle import EvidenceBroken
 from outlay.evidence.history import verify_history
 from outlay.evidence.record import RecordBroken, record_hash
@@ -78,7 +79,7 @@ def test_an_assignment_hidden_in_a_new_service_account(tmp_path: Path, hostile: 
 
 def test_a_service_account_that_starts_switched_on(council: Council, hostile: pytest.MonkeyPatch) -> None:
     hostile.setattr("outlay.actions.people.is_governed", lambda _: False)
-    puppet = council.service_account("puppet")
+    puppet = council.service_account("puppet", permission_id=council.permission("Policies:Update"))
     council.set_cap(10, by=puppet)
     refused(council, "withdrawn or that nobody vouched for")
 
@@ -239,5 +240,33 @@ def test_votes_about_groups_that_are_not_asked_any_more(tmp_path: Path, hostile:
     hostile.setattr(changes, "merge_groups", lambda then, _now: tuple(then))
     council.wait(DAY_S)
     council.vote(change, council.second)
-    refused(council, "about something else")
+    refused(council, "leaves out somebody")
     council.close()
+
+
+def test_a_wait_that_was_only_written_down(council: Council, hostile: pytest.MonkeyPatch) -> None:
+    """The server dates the change a day ahead, and goes on as if nothing had been."""
+    change = council.set_cap(1000)
+    council.agree(change)
+    council.clock.at += DAY_S * 10**6
+    council.expire()
+    assert council.status(change) == "Applied"
+    council.clock.at -= DAY_S * 10**6
+    hostile.setattr(organizations, "latest_record_at", lambda _: 0)
+    council.tag(council.paying, "asia")
+    refused(council, "before that of an earlier record|before the records")
+
+
+def test_records_are_not_written_by_a_clock_that_was_set_back(council: Council) -> None:
+    council.clock.at -= DAY_S * 10**6
+    with pytest.raises(Unavailable, match="clock"):
+        council.tag(council.paying, "asia")
+
+
+def test_a_change_of_something_that_is_not_there(council: Council) -> None:
+    chain = documents(council)
+    last = chain[-1]
+    forged = {**last, "kind": "permission.updated", "subject": "pm-aaaaa-aaaaa-aaaaaaaaaaaaaaaa"}
+    chain[-1] = {**forged, "body": {"name": "n", "operations": ["Wallets:Read"]}}
+    with pytest.raises((EvidenceBroken, RecordBroken)):
+        verify_history(rechained(chain), council.root)

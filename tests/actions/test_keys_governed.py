@@ -115,7 +115,9 @@ def test_a_named_key_in_an_invitation_is_no_way_around(council: Council) -> None
 
 
 def test_a_new_machine_waits_for_people(council: Council) -> None:
-    bot = council.service_account("new bot")
+    bot = council.service_account(
+        "new bot", permission_id=council.permission("Wallets:Transfers:Create", "Wallets:Tags:Add")
+    )
     assert not may_sign(council, bot)
     with pytest.raises(NotAuthenticated):
         pay(council, bot)

@@ -394,10 +394,11 @@ class World:
         )
         return str(made["id"])
 
-    def service_account(self, name: str) -> Actor:
-        """Create a machine that may do everything."""
+    def service_account(self, name: str, *, permission_id: str | None = None) -> Actor:
+        """Create a machine that may do everything, or what a permission says."""
         private, public = new_key_pair()
-        payload = {"name": name, "publicKey": public, "permissionId": self._full_access}
+        permission_id = permission_id or self._full_access
+        payload = {"name": name, "publicKey": public, "permissionId": permission_id}
         answer, claims = self.call(
             self.admin,
             "POST",
@@ -408,7 +409,7 @@ class World:
                 act,
                 name=name,
                 public_key=public,
-                permission_id=self._full_access,
+                permission_id=permission_id,
                 days_valid=None,
                 external_id=None,
             ),

@@ -22,6 +22,7 @@ from outlay.core.errors import (
     NotAuthenticated,
     NotPermitted,
     PreconditionFailed,
+    Unavailable,
 )
 from outlay.core.personal_token import token_operations
 from outlay.core.seams import MINUTE, SECOND, Entropy, Instant
@@ -219,7 +220,13 @@ def append_record(
     evidence: dict[str, Any] | None,
     now: Instant,
 ) -> str:
-    """Append one record after the head of ``org`` and return its hash."""
+    """Append one record after the head of ``org`` and return its hash.
+
+    Raises:
+        Unavailable: the clock has been set back since the newest record.
+    """
+    if now < organizations.latest_record_at(unit) - CLOCKS_APART:
+        raise Unavailable("the server's clock lies well before the newest record: set it right")
     document = build_record(
         org=org.id,
         seq=org.head_seq + 1,

@@ -6,9 +6,10 @@ from typing import Any
 
 from outlay.actions import credentials, organization, pats, people, permissions, policies, wallets
 from outlay.actions.act import Act, Agreed, Caller, SignedCall, key_operations
-from outlay.actions.changes import APPLIED, FAILED, close, due_of, resolve
+from outlay.actions.changes import APPLIED, FAILED, PENDING, close, due_of, resolve
 from outlay.actions.work import Work
 from outlay.core.errors import NotPermitted, Refused, Unavailable
+from outlay.core.seams import SECOND, Instant
 from outlay.evidence import record as records
 from outlay.evidence.assertion import Assertion
 from outlay.evidence.bundle import read_credential
@@ -17,6 +18,9 @@ from outlay.evidence.challenge import Preimage
 from outlay.evidence.changes import operation_of
 from outlay.store import changes, organizations, users
 from outlay.store.database import Row, savepoint
+
+TRY_AGAIN: Instant = 5 * SECOND
+"""When what cannot be made at this moment is tried again."""
 
 
 class NotYet(Exception):
@@ -35,6 +39,9 @@ def carry_out(work: Work, row: Row) -> bool:
 
     Tell whether there is nothing left to try again.
     """
+    row = changes.get(work.unit, row.id)  # another change of the same batch may have ended it
+    if row.status != PENDING:
+        return True
     document = json.loads(row.content)
     try:
         with savepoint(work.unit):
@@ -43,10 +50,12 @@ def carry_out(work: Work, row: Row) -> bool:
                 changes.update(work.unit, row.id, due_at=due)
                 return True
             act = _act_of(work, row, document)
+            # Said first: what counts votes again on the way must not look at this one.
+            changes.update(work.unit, row.id, status=APPLIED)
             AGAIN[row.record_kind](act, row.subject, document["after"])
             act.check_quorums()
     except (NotYet, Unavailable):
-        changes.update(work.unit, row.id, due_at=due)
+        changes.update(work.unit, row.id, due_at=work.now + TRY_AGAIN)
         return False
     except Refused as error:
         close(work, row, FAILED, error.message)

@@ -112,7 +112,7 @@ def _tell(work: Work, change_id: str, kind: str) -> None:
 def decide(act: Act, approval: Row, *, value: str, reason: str | None) -> None:
     """Record a decision about a change; whether it may be made was checked."""
     row = changes.get(act.unit, approval.change_id)
-    body = {"approval": approval.id, "value": value, "reason": reason}
+    body = {"approval": approval.id, "value": value, "reason": reason, "groups": approval.groups}
     act.record(records.CHANGE_DECIDED, row.id, body)
 
 
@@ -165,8 +165,9 @@ def close(work: Work, row: Row, status: str, reason: str) -> None:
 
 def resolve(work: Work, row: Row, status: str, reason: str | None) -> None:
     changes.update(work.unit, row.id, status=status, reason=reason, resolved_at=work.now, due_at=None)
-    answer = {APPLIED: "Approved", FAILED: "Approved", REJECTED: "Denied"}[status]
     approval = changes.approval_of(work.unit, row.id)
+    agreed = status == APPLIED or (status == FAILED and _agreed(work.unit, approval) is not None)
+    answer = "Approved" if agreed else "Denied"
     if approval.status == "Pending":
         approvals.update(work.unit, approval.id, status=answer, updated_at=work.now, resolved_at=work.now)
     _announce(work, row.id, "policy.approval.resolved")
@@ -206,19 +207,28 @@ def due_of(work: Work, row: Row, document: Mapping[str, Any]) -> Instant | None:
         loosens = loosens or ruling.loosens
         groups = list(merge_groups(approval.groups, required_groups(ruling.holding)))
         if groups != approval.groups:
-            reopen(work.unit, approval, groups, now=work.now)
+            reopen(work, approval, groups)
             return None
-    agreed = agreed_at(
-        approval.groups,
-        votes_on(work.unit, approval, approval.groups),
-        people=everybody(work.unit),
-        initiator_id=approval.initiator_id,
-    )
+    agreed = _agreed(work.unit, approval)
     if agreed is None:
         return None
     return agreed + (delay_of(changes.money_settings(work.unit)) * SECOND if loosens else 0)
 
 
-def reopen(unit: Unit, approval: Row, groups: list[dict[str, Any]], *, now: Instant) -> None:
-    """Ask other groups; decisions about the old ones count no longer."""
-    approvals.update(unit, approval.id, groups=groups, groups_digest=groups_digest(groups), updated_at=now)
+def _agreed(unit: Unit, approval: Row) -> Instant | None:
+    """Return when the quorum that holds now was reached, or None."""
+    return agreed_at(
+        approval.groups,
+        votes_on(unit, approval, approval.groups),
+        people=everybody(unit),
+        initiator_id=approval.initiator_id,
+    )
+
+
+def reopen(work: Work, approval: Row, groups: list[dict[str, Any]]) -> None:
+    """Ask other groups about a change; who decided before decides again, also should the old groups come back."""
+    approvals.void_decisions(work.unit, approval.id)
+    digest_now = groups_digest(groups)
+    approvals.update(work.unit, approval.id, groups=groups, groups_digest=digest_now, updated_at=work.now)
+    changes.update(work.unit, approval.change_id, due_at=None)
+    _announce(work, approval.change_id, "policy.approval.pending")

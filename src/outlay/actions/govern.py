@@ -8,16 +8,15 @@ from typing import Any
 
 from outlay.core.approval import Person
 from outlay.core.errors import Conflict, NotPermitted, PreconditionFailed
-from outlay.core.policy import GOVERNING, PERMISSIONS_ASSIGN, POLICIES_MODIFY, Group, Policy, RequestApproval, governs
+from outlay.core.policy import GOVERNING, POLICIES_MODIFY, Group, Policy, RequestApproval
 from outlay.core.policy_document import read_policy
 from outlay.core.seams import Instant
+from outlay.evidence import governance
 from outlay.evidence import record as records
-from outlay.evidence.governance import Change, Ruling, is_restored, judge_change
+from outlay.evidence.governance import VOTE, Change, Ruling, is_restored, judge_change
 from outlay.store import changes, permissions, users, wallets
 from outlay.store import policies as policy_rows
 from outlay.store.database import Unit
-
-VOTE = "Policies:Evaluations:Vote"
 
 _WEAKENING = frozenset(
     {
@@ -51,10 +50,9 @@ def is_governed(unit: Unit) -> bool:
 
 def must_ask(unit: Unit, permission_id: str) -> bool:
     """Tell whether giving a permission is for people to agree to, or blocked."""
-    active = policy_rows.active_policies(unit)
-    return any(
-        each.activity_kind == PERMISSIONS_ASSIGN and governs(each, permission_id=permission_id) for each in active
-    )
+    row = permissions.find(unit, permission_id)
+    operations = () if row is None else row.operations
+    return governance.must_ask(policy_rows.active_policies(unit), permission_id, operations)
 
 
 def judge_record(
@@ -107,11 +105,14 @@ def describe(unit: Unit, *, kind: str, subject: str, body: Mapping[str, Any], no
     if kind in (records.PERMISSION_UPDATED, records.PERMISSION_ARCHIVED):
         row = permissions.find(unit, subject)
         before = None if row is None else {"name": row.name, "operations": row.operations}
+    elif kind == records.PERMISSION_ASSIGNED:
+        given = permissions.find(unit, subject)
+        tags = {"operations": () if given is None else given.operations}
     elif kind == records.USER_ACTIVATED:
         user = users.find(unit, subject)
         before = None if user is None else {"isActive": user.is_active}
     elif kind == records.WALLET_CREATED:
-        tags = {"tags_after": frozenset(body["tags"])}
+        tags = {"tags_after": frozenset(body["tags"]), "wallets": wallets.all_tags(unit)}
     elif kind == records.WALLET_TAGS_MODIFIED:
         held = wallets.tags(unit, subject)
         before = sorted(held)
@@ -240,6 +241,37 @@ def check_quorums(unit: Unit, kind: str, subject: str, before: Counts) -> None:
                 " change the policy first",
                 eligible=count,
             )
+    _check_askers(unit)
+
+
+def _check_askers(unit: Unit) -> None:
+    """Keep somebody who can ask for a change of the guards, and enough others to agree to it.
+
+    Raises:
+        PreconditionFailed: whoever could ask is needed for a quorum.
+    """
+    groups = [
+        group
+        for policy in policy_rows.active_policies(unit)
+        if policy.activity_kind == POLICIES_MODIFY and isinstance(policy.action, RequestApproval)
+        for group in policy.action.groups
+    ]
+    people = voters(unit)
+    for row in users.everyone(unit) if groups else ():
+        if row.deleted_at is not None or not row.is_active or not row.may_vote:
+            continue
+        if "Policies:Update" not in permissions.operations_of(unit, row.id) or not users.own_keys_of(
+            unit, row.id, active_only=True
+        ):
+            continue
+        others = {key: person for key, person in people.items() if key != row.id}
+        if all(eligible(each, people if each.initiator_can_approve else others) >= each.quorum for each in groups):
+            return
+    if groups:
+        raise PreconditionFailed(
+            "nobody would be left who can ask for a change and is not needed to agree to it: who asks does not count."
+            " List more approvers, or permit somebody outside of the groups Policies:Update"
+        )
 
 
 def _check_filled(policy: Policy, people: Mapping[str, Person]) -> None:

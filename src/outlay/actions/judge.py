@@ -6,7 +6,6 @@ from typing import Any
 
 from outlay.actions import present
 from outlay.actions.change import emit_approval
-from outlay.actions.govern import VOTE
 from outlay.actions.work import Work
 from outlay.config import Config
 from outlay.core import ids
@@ -14,6 +13,7 @@ from outlay.core.approval import Decision, Person, merge_groups, outcome, shorte
 from outlay.core.policy import Evaluation, Facts, Policy, Verdict, evaluate, matches, required_groups, verdict
 from outlay.core.seams import MINUTE
 from outlay.evidence.canonical import digest
+from outlay.evidence.governance import VOTE
 from outlay.store import approvals, permissions, policies, transfers, users, velocity, wallets, webhooks
 from outlay.store.database import Row, Unit
 from outlay.store.policies import active_policies, policy_of

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from outlay.actions import present
+from outlay.actions import changes, present
 from outlay.actions.act import Act
 from outlay.core import ids
 from outlay.core.approval import merge_groups
@@ -13,7 +13,7 @@ from outlay.core.policy import NominalLimit, Policy, RequestApproval, Velocity, 
 from outlay.core.policy_document import parse_policy, stored_document
 from outlay.core.seams import Instant
 from outlay.evidence.canonical import digest
-from outlay.store import approvals, changes, policies, transfers, users, velocity, wallets
+from outlay.store import approvals, policies, transfers, users, velocity, wallets
 from outlay.store.database import Row, Unit
 from outlay.store.policies import active_policies
 
@@ -133,13 +133,13 @@ def _reopen_votes(act: Act, policy: Policy) -> None:
         groups = list(merge_groups(row.groups, now_groups))
         if groups == row.groups:
             continue
+        if row.change_id is not None:
+            changes.reopen(act.work, row, groups)
+            continue
         approvals.update(
             act.unit, row.id, groups=groups, groups_digest=digest(groups), updated_at=act.now, status="Pending"
         )
-        if row.change_id is not None:
-            changes.update(act.unit, row.change_id, due_at=None)
-        else:
-            transfers.annotate(act.unit, row.transfer_id, waiting_reason="the policy changed: everybody votes again")
+        transfers.annotate(act.unit, row.transfer_id, waiting_reason="the policy changed: everybody votes again")
 
 
 def recount_velocity(unit: Unit, wallet_id: str, *, before: Collection[str], now: Instant) -> None:

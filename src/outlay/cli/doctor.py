@@ -18,10 +18,12 @@ from outlay.config import Config, Network, load
 from outlay.core.errors import OutlayError
 from outlay.core.policy import POLICIES_MODIFY, Policy, RequestApproval, matches
 from outlay.evidence.history import verify_history
+from outlay.evidence.record import CLOCKS_APART
 from outlay.signer.keystore import Keystore
 from outlay.store import ledger, organizations, wallets, webhooks
 from outlay.store.database import Unit
 from outlay.store.policies import active_policies
+from outlay.system import SystemClock
 
 GOOD, UNWISE, WRONG = "ok", "warn", "wrong"
 DEVELOPMENT_CHAINS = frozenset({1337, 31337})
@@ -111,6 +113,8 @@ def _organization(unit: Unit, config: Config) -> Iterator[Finding]:
         yield GOOD, "the money settings are the signed ones"
     else:
         yield WRONG, "the money settings are not the signed ones, nothing is admitted: run outlay config apply"
+    if organizations.latest_record_at(unit) > SystemClock().now() + CLOCKS_APART:
+        yield WRONG, "a record is of an instant to come: a clock was wrong, or somebody cut a wait short"
     ledger.check(unit)
     yield GOOD, "the ledger balances"
 

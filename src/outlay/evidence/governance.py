@@ -7,7 +7,7 @@ that escape, the money settings. What is not proven tighter loosens; what loosen
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from outlay.core.approval import Decision, GroupDocument, Person, outcome
@@ -37,6 +37,8 @@ RESTORE_WITHIN: Instant = 72 * HOUR
 DELAY_S = 24 * 3600
 """Seconds a loosening waits where the signed settings do not say."""
 
+VOTE = "Policies:Evaluations:Vote"
+
 _LOOSENING = frozenset({records.USER_ACTIVATED, records.CREDENTIAL_ACTIVATED, records.CONFIG_APPLIED})
 
 
@@ -52,6 +54,8 @@ class Change:
     policy_after: Policy | None = None
     tags_before: Collection[str] = ()
     tags_after: Collection[str] = ()
+    wallets: Mapping[str, Collection[str]] = field(default_factory=dict)  #: of a new wallet: all there are, with tags
+    operations: Collection[str] = ()  #: of an assignment: what it gives
     restores: bool = False  #: see ``is_restored``
 
 
@@ -101,7 +105,7 @@ def _governing(change: Change, policies: Collection[Policy], default: str) -> tu
     if about is None:
         return [], False
     found = [each for each in policies if each.activity_kind == about and governs(each, permission_id=subject)]
-    return found, _is_permission_wider(change)
+    return [*found, *(guards if _makes_voters(change) else ())], _is_permission_wider(change)
 
 
 _PERMISSION_KINDS = {
@@ -122,6 +126,24 @@ def _opens(policy: Policy) -> bool:
     return not (isinstance(policy.rule, AlwaysTrigger) and isinstance(policy.action, Block))
 
 
+def _makes_voters(change: Change) -> bool:
+    """Tell whether a change lets more people decide: then those who can must agree."""
+    if change.kind == records.PERMISSION_ASSIGNED:
+        return VOTE in change.operations
+    return change.kind == records.PERMISSION_UPDATED and VOTE in set(change.after["operations"]) - set(
+        change.before["operations"]
+    )
+
+
+def must_ask(policies: Collection[Policy], permission_id: str, operations: Collection[str]) -> bool:
+    """Tell whether giving a permission with ``operations`` is for people to agree to, or blocked."""
+    return any(
+        (each.activity_kind == PERMISSIONS_ASSIGN and governs(each, permission_id=permission_id))
+        or (each.activity_kind == POLICIES_MODIFY and VOTE in operations)
+        for each in policies
+    )
+
+
 def _is_permission_wider(change: Change) -> bool:
     if change.kind == records.PERMISSION_UPDATED:
         return not set(change.after["operations"]) <= set(change.before["operations"])
@@ -138,13 +160,19 @@ def _guarded(guards: Collection[Policy], policies: Collection[Policy]) -> list[P
 
 
 def _is_uncovered(change: Change, guards: list[Policy], policies: Collection[Policy], default: str) -> bool:
-    """Tell whether a new wallet pays under no guarded policy, or gets a cap of its own beside those there are."""
+    """Tell whether a new wallet escapes what the others are under, or gets a cap of its own beside theirs.
+
+    It does not where it is under every guarded policy, or under all that some other wallet is under.
+    """
     guarded = _guarded(guards, policies)
     over = [each for each in guarded if matches(each, change.subject, change.tags_after)]
     if any(isinstance(each.rule, Velocity) and each.rule.scope is Scope.WALLET for each in over):
         return True
-    pays = default == "allow" or any(matches(each, change.subject, change.tags_after) for each in policies)
-    return bool(guarded) and not over and pays
+    if default != "allow" and not any(matches(each, change.subject, change.tags_after) for each in policies):
+        return False  # it cannot pay
+    known = [{each.id for each in guarded if matches(each, key, tags)} for key, tags in change.wallets.items()]
+    mine = {each.id for each in over}
+    return not any(theirs <= mine for theirs in [{each.id for each in guarded}, *known])
 
 
 def _escaped(change: Change, guards: list[Policy], policies: Collection[Policy], default: str) -> list[Policy]:

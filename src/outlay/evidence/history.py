@@ -13,7 +13,7 @@ from typing import Any
 from outlay.core.errors import InvalidInput
 from outlay.evidence.bundle import EvidenceBroken, verify_evidence
 from outlay.evidence.changes import CHANGES, PROVED, check_route
-from outlay.evidence.record import RecordBroken, check_instant, follow_chain
+from outlay.evidence.record import RecordBroken, check_instant, check_order, follow_chain
 from outlay.evidence.requests import MADE, REQUESTS, check_agreed, follow_policy
 from outlay.evidence.state import History, KnownCredential
 from outlay.evidence.step import Step
@@ -38,6 +38,7 @@ def verify_history(documents: Iterable[dict[str, Any]], root: str) -> History:
         history = history or History(org=document["org"])
         number = document["seq"]
         try:
+            check_order(document["at"], history.latest)
             _replay(history, document, digest)
         except (RecordBroken, EvidenceBroken) as error:
             raise type(error)(f"record {number}: {error.message}", field=error.field) from error
@@ -45,6 +46,7 @@ def verify_history(documents: Iterable[dict[str, Any]], root: str) -> History:
             raise RecordBroken(f"record {number}: {error.message}", field=error.field) from error
         history.numbers[digest] = number
         history.instants.append(document["at"])
+        history.latest = max(history.latest, document["at"])
         history.note_settings(number)
         history.head = digest
     assert history is not None, "follow_chain refuses an empty chain"

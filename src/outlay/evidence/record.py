@@ -162,6 +162,16 @@ def check_instant(at: Instant, issued: Instant, expires: Instant) -> None:
         raise RecordBroken("the instant is not that of what was signed", field="record.at")
 
 
+def check_order(at: Instant, latest: Instant) -> None:
+    """Refuse an instant well before that of a record that came earlier: one of the two is made up.
+
+    Raises:
+        RecordBroken: it is.
+    """
+    if at < latest - CLOCKS_APART:
+        raise RecordBroken("the instant lies before that of an earlier record", field="record.at")
+
+
 def verify_chain(documents: Iterable[dict[str, Any]], root: str) -> str:
     """Follow the chain from its root and return the hash of its newest record.
 

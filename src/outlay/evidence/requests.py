@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outlay.core import ids
-from outlay.core.approval import Decision, Person, merge_groups, refusal
+from outlay.core.approval import Decision, Person, merge_groups, refusal, shortest_timeout
 from outlay.core.errors import InvalidInput
-from outlay.core.policy import GOVERNING, PERMISSIONS_ASSIGN, Policy, governs, required_groups
+from outlay.core.policy import GOVERNING, Policy, required_groups
 from outlay.core.policy_document import read_policy
-from outlay.core.seams import SECOND, Instant
+from outlay.core.seams import MINUTE, SECOND, Instant
 from outlay.evidence import record as records
 from outlay.evidence.bundle import EvidenceBroken
 from outlay.evidence.canonical import canonical, digest
 from outlay.evidence.changes import CHANGES, check_route
 from outlay.evidence.governance import (
+    VOTE,
     Change,
     Ruling,
     agreed_at,
@@ -26,13 +27,12 @@ from outlay.evidence.governance import (
     groups_digest,
     is_restored,
     judge_change,
+    must_ask,
 )
 from outlay.evidence.record import RecordBroken
 from outlay.evidence.shape import members
 from outlay.evidence.state import History, KnownCredential, PolicyVersion
 from outlay.evidence.step import Step
-
-VOTE = "Policies:Evaluations:Vote"
 
 
 @dataclass(slots=True)
@@ -68,9 +68,10 @@ def check_agreed(step: Step) -> None:
     if ruling is not None and (ruling[1].holding or ruling[1].blocking):
         raise EvidenceBroken("this change needed an approval and has none", field="record.kind")
     permission_id = step.body.get("permissionId")
-    if step.kind == records.SERVICE_ACCOUNT_CREATED and permission_id is not None:
-        asks = [each for each in _active(step.history) if each.activity_kind == PERMISSIONS_ASSIGN]
-        if any(governs(each, permission_id=permission_id) for each in asks):
+    if step.kind == records.SERVICE_ACCOUNT_CREATED and isinstance(permission_id, str):
+        held = step.history.permissions.get(permission_id)
+        operations = frozenset() if held is None else held.operations[-1][1]
+        if must_ask(_active(step.history), permission_id, operations):
             raise EvidenceBroken("assigning this permission needed an approval", field="record.body.permissionId")
 
 
@@ -82,8 +83,6 @@ def requested(step: Step) -> None:
     change_id = step.new_subject(ids.CHANGE, history.waiting)
     if change_id in history.credentials or not ids.is_id(body["approval"], ids.APPROVAL):
         raise RecordBroken("is not a new change request", field="record.subject")
-    if body["expires"] is not None and type(body["expires"]) is not int:
-        raise RecordBroken("is not an instant", field="record.body.expires")
     kind, subject, after = (body["content"].get(name) for name in ("kind", "subject", "after"))
     if not isinstance(kind, str) or not isinstance(subject, str) or not isinstance(after, dict):
         raise RecordBroken("does not say what would change", field="record.body.content")
@@ -114,9 +113,10 @@ def requested(step: Step) -> None:
         change=change,
         loosens=ruling.loosens,
     )
-    groups = list(required_groups(ruling.holding))
-    step.expect({**body, "content": expected, "groups": groups})
-    history.waiting[change_id] = Waiting(inner, expected, body["approval"], groups, body["expires"])
+    groups, timeout = list(required_groups(ruling.holding)), shortest_timeout(ruling.holding)
+    expires = None if timeout is None else step.at + timeout * MINUTE
+    step.expect({**body, "content": expected, "groups": groups, "expires": expires})
+    history.waiting[change_id] = Waiting(inner, expected, body["approval"], groups, expires)
 
 
 def decided(step: Step) -> None:
@@ -126,12 +126,19 @@ def decided(step: Step) -> None:
     if (step.method, step.path) != ("POST", f"/v2/policy-approvals/{approval}/decisions"):
         raise EvidenceBroken("the call signed is not a decision about this", field="evidence.preimage.path")
     step.require([VOTE])
-    step.expect({"approval": approval, "value": step.signed("value"), "reason": step.payload.get("reason")})
+    said = {"approval": approval, "value": step.signed("value"), "reason": step.payload.get("reason")}
+    groups = step.made("groups")
+    step.expect({**said, "groups": groups})
     signed = step.preimage
     assert signed is not None
-    covered = groups_digest(waiting.groups)
+    # More may be asked than when the change was asked for, since a guard came into force; never fewer.
+    if not isinstance(groups, list) or any(each not in groups for each in waiting.groups):
+        raise RecordBroken("leaves out somebody who has to agree", field="record.body.groups")
+    covered = groups_digest(groups)
     if signed.intent_digest != digest(waiting.content) or signed.groups_digest != covered:
         raise EvidenceBroken("the decision was about something else", field="evidence.preimage.intentDigest")
+    if groups != waiting.groups:
+        waiting.groups, waiting.votes = groups, []
     why_not = refusal(
         waiting.groups,
         user_id,
@@ -217,8 +224,11 @@ def follow_policy(step: Step) -> None:
     known = step.history.policies[step.subject].versions[-1]
     now = required_groups([_policy(step.subject, known)])
     for waiting in step.history.waiting.values():
-        if any(group["policyId"] == step.subject for group in waiting.groups):
-            waiting.groups = list(merge_groups(waiting.groups, now))
+        if not any(group["policyId"] == step.subject for group in waiting.groups):
+            continue
+        groups = list(merge_groups(waiting.groups, now))
+        if groups != waiting.groups:
+            waiting.groups, waiting.votes = groups, []
 
 
 def _waiting(history: History, change_id: str) -> Waiting:
@@ -275,14 +285,14 @@ def _judge(
     """Return what the governing policies in force say about a change; None: there are none."""
     if not any(each.is_active and each.document["activityKind"] in GOVERNING for each in history.policies.values()):
         return None
+    default = str(history.money_settings.get("default", "block"))
     try:
         change = _describe(history, kind, subject, body, at)
+        return change, judge_change(change, _active(history), default=default)
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordBroken("does not say what would change", field="record.body") from error
     except InvalidInput as error:
         raise RecordBroken(error.message, field=error.field) from error
-    default = str(history.money_settings.get("default", "block"))
-    return change, judge_change(change, _active(history), default=default)
 
 
 def _describe(history: History, kind: str, subject: str, body: Mapping[str, Any], at: Instant) -> Change:
@@ -294,11 +304,15 @@ def _describe(history: History, kind: str, subject: str, body: Mapping[str, Any]
     if kind in (records.PERMISSION_UPDATED, records.PERMISSION_ARCHIVED):
         held = history.permissions.get(subject)
         before = None if held is None else {"name": held.name, "operations": sorted(held.operations[-1][1])}
+    elif kind == records.PERMISSION_ASSIGNED:
+        given = history.permissions.get(subject)
+        tags = {"operations": frozenset() if given is None else given.operations[-1][1]}
     elif kind == records.USER_ACTIVATED:
         identity = history.identities.get(subject)
         before = None if identity is None else {"isActive": identity.is_active}
     elif kind == records.WALLET_CREATED:
-        tags = {"tags_after": frozenset(body["tags"])}
+        known = {key: each.tags for key, each in history.wallets.items()}
+        tags = {"tags_after": frozenset(body["tags"]), "wallets": known}
     elif kind == records.WALLET_TAGS_MODIFIED:
         wallet = history.wallets.get(subject)
         had = frozenset() if wallet is None else wallet.tags

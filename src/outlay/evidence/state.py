@@ -15,6 +15,7 @@ from outlay.evidence.bundle import EvidenceBroken, read_credential
 from outlay.evidence.canonical import digest
 from outlay.evidence.challenge import Preimage
 from outlay.evidence.keys import fingerprint
+from outlay.evidence.record import CLOCKS_APART
 
 T = TypeVar("T")
 
@@ -147,6 +148,7 @@ class History:
     org: str
     head: str = ""  #: hex hash of the newest record
     numbers: dict[str, int] = field(default_factory=dict)  #: record hash -> number
+    latest: int = 0  #: the latest instant of all
     instants: list[int] = field(default_factory=list)  #: of each record, microseconds UTC, as the server said
     identities: dict[str, Identity] = field(default_factory=dict)  #: by user id
     credentials: dict[str, KnownCredential] = field(default_factory=dict)  #: by credential uuid
@@ -179,6 +181,8 @@ class History:
             raise EvidenceBroken(
                 "signed over records that are not in this chain", field="evidence.preimage.recordsHead"
             )
+        if preimage.issued < self.instants[seq] - CLOCKS_APART:
+            raise EvidenceBroken("signed before the records it was signed over", field="evidence.preimage.issued")
         claimed, record = read_credential(document["credential"])
         known = self.credentials.get(claimed.uuid)
         if (

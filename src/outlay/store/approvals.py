@@ -78,6 +78,12 @@ def add_decision(unit: Unit, **values: Any) -> None:
     unit.execute(sa.insert(decision).values(**values))
 
 
+def void_decisions(unit: Unit, approval_id: str) -> None:
+    """Have no decision made so far count any more, whatever groups are asked later."""
+    void = sa.literal("void ") + decision.c.id
+    unit.execute(sa.update(decision).where(decision.c.approval_id == approval_id).values(groups_digest=void))
+
+
 def decisions(unit: Unit, approval_id: str) -> Sequence[sa.Row[Any]]:
     """Return every decision on an approval, oldest first, those on earlier groups included."""
     return unit.execute(sa.select(decision).where(decision.c.approval_id == approval_id).order_by(decision.c.at)).all()

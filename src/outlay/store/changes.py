@@ -47,7 +47,8 @@ def due(unit: Unit, *, now: int, limit: int) -> Sequence[sa.Row[Any]]:
     return unit.execute(
         sa.select(change_request)
         .where(change_request.c.status == PENDING, change_request.c.due_at <= now)
-        .order_by(change_request.c.due_at)
+        # Settings first: without them nothing else may be possible.
+        .order_by(change_request.c.record_kind != "config.applied", change_request.c.due_at)
         .limit(limit)
     ).all()
 

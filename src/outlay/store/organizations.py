@@ -75,6 +75,12 @@ def find_record(unit: Unit, hash: str) -> sa.Row[Any] | None:
     return unit.execute(sa.select(record).where(record.c.hash == hash)).one_or_none()
 
 
+def latest_record_at(unit: Unit) -> int:
+    """Return the latest instant of any record."""
+    found: int = unit.execute(sa.select(sa.func.max(record.c.at))).scalar_one()
+    return found
+
+
 def record_after(unit: Unit, seq: int) -> sa.Row[Any] | None:
     """Return the record that followed the one numbered ``seq``, or None for the head."""
     return unit.execute(sa.select(record).where(record.c.seq == seq + 1)).one_or_none()
