@@ -5179,7 +5179,7 @@ def verify_payout(data: bytes, root: str) -> Report:
         judged = judge_offline(history, wallet, intent, first=request.seq, newest=newest)
         asked = _read_asked(history, given["asked"], request.seq)
         _check_asked(judged, asked)
-    with trail.step("decisions", f"{len(given['decisions'])} approvals, each of this payout and by somebody entitled"):
+    with trail.step("decisions", f"approvals: {len(given['decisions'])}, each of this payout and by somebody entitled"):
         groups = required_groups(asked)
         people, decisions = _read_decisions(history, given["decisions"], request, digest(intent.document()), groups)
     with trail.step("quorum", "every group that was asked agreed"):

@@ -25,7 +25,8 @@ from hypothesis.stateful import (
 
 from outlay.core.asset import NATIVE
 from outlay.core.seams import MINUTE
-from outlay.store import ledger
+from outlay.evidence.record import CLOCKS_APART
+from outlay.store import ledger, organizations
 from outlay.store.schema import token, transaction, transfer, velocity_entry
 from tests import tools
 from tests.actions.documents import BLOCK, ask, at_most, cap, group, over
@@ -204,12 +205,19 @@ class Engine(RuleBasedStateMachine):
             self.look()
             TALLY[f"settled {kind}"] += 1
 
+    def can_change_settings(self) -> bool:
+        """Tell whether records can be written: not while the clock lies well before the newest."""
+        with self.world.unit() as unit:
+            return self.world.clock.now() >= organizations.latest_record_at(unit) - CLOCKS_APART
+
+    @precondition(can_change_settings)
     @rule(wallet=st.integers(0, 2))
     def retag(self, wallet: int) -> None:
         name = self.wallets[wallet]
         (self.world.untag if name in self.tagged else self.world.tag)(name, TAG)
         self.tagged ^= {name}
 
+    @precondition(can_change_settings)
     @rule(
         number=picks,
         factor=st.sampled_from([60, 60, 100, 150]),
