@@ -19,7 +19,6 @@ from typing import Any
 
 import outlay
 from outlay import config
-from outlay.cli.single_file import build_verifier
 from outlay.core import errors, event, operation
 from outlay.core.transfer import ENDS, TRANSITIONS, State
 from outlay.web import contract
@@ -523,7 +522,6 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference/events.md": events_page,
     "docs/reference/api.md": api_page,
     "docs/reference/compatibility.md": compatibility_page,
-    "docs/outlay_verify.py": build_verifier,
 }
 BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "ARCHITECTURE.md": {"states": state_table},

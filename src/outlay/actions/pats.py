@@ -43,10 +43,7 @@ def create(
     life = token_life(days_valid, seconds_valid)
     _check_name(name)
     normal = check_new_key(act.unit, public_key, field="publicKey")
-    if permission_id is not None:
-        limit = permissions.find(act.unit, permission_id)
-        if limit is None or limit.is_archived:
-            raise InvalidInput("names no permission", field="permissionId")
+    _check_limit(act, permission_id)
     token_id, uuid, is_active = act.new_id(ids.TOKEN), act.new_id(ids.CREDENTIAL), not is_governed(act.unit)
     credential_id = to_base64url(act.entropy.token(16))
     body = {
@@ -86,6 +83,12 @@ def create(
     )
     act.result_id = token_id
     return _answer(act, token_id), claims
+
+
+def _check_limit(act: Act, permission_id: str | None) -> None:
+    limit = None if permission_id is None else permissions.find(act.unit, permission_id)
+    if permission_id is not None and (limit is None or limit.is_archived):
+        raise InvalidInput("names no permission", field="permissionId")
 
 
 def _check_name(name: str) -> None:

@@ -190,15 +190,7 @@ def create_service_account(
         now=act.now,
     )
     if permission_id is not None:
-        permissions.assign(
-            act.unit,
-            id=assignment_id,
-            permission_id=permission_id,
-            identity_id=user_id,
-            is_immutable=False,
-            created_at=act.now,
-            updated_at=act.now,
-        )
+        _give(act, permission_id, user_id, assignment_id)
     claims = issue_token(
         act.unit,
         act.entropy,
@@ -212,6 +204,18 @@ def create_service_account(
     )
     act.result_id = user_id
     return _answer(act, user_id, True), claims
+
+
+def _give(act: Act, permission_id: str, user_id: str, assignment_id: str | None) -> None:
+    permissions.assign(
+        act.unit,
+        id=assignment_id,
+        permission_id=permission_id,
+        identity_id=user_id,
+        is_immutable=False,
+        created_at=act.now,
+        updated_at=act.now,
+    )
 
 
 def _check_service_account(act: Act, *, name: str, public_key: str, permission_id: str | None, days: int) -> str:
