@@ -273,14 +273,7 @@ def test_new_groups_of_a_guard_are_asked_about_what_waits(council: Council) -> N
 
 
 def test_taking_a_wallet_out_of_a_guarded_policy_waits(council: Council) -> None:
-    change = council.call(
-        council.admin,
-        "DELETE",
-        f"/wallets/{council.paying}/tags",
-        {"tags": ["payouts"]},
-        "Wallets:Tags:Remove",
-        lambda act: wallets.remove_tags(act, council.paying, ["payouts"]),
-    )
+    change = council.untag(council.paying, "payouts")
     assert (change["kind"], change["loosens"]) == ("Wallet", True)
     council.tag(council.paying, "asia")  # nothing escapes by that
     assert council.replayed().wallets[council.paying].tags == {"payouts", "asia"}
@@ -290,14 +283,7 @@ def test_taking_a_wallet_out_of_a_guarded_policy_waits(council: Council) -> None
 
 
 def test_an_untagging_that_was_agreed_on_takes_hold(council: Council) -> None:
-    change = council.call(
-        council.admin,
-        "DELETE",
-        f"/wallets/{council.paying}/tags",
-        {"tags": ["payouts"]},
-        "Wallets:Tags:Remove",
-        lambda act: wallets.remove_tags(act, council.paying, ["payouts"]),
-    )
+    change = council.untag(council.paying, "payouts")
     council.agree(change)
     council.wait(DAY_S)
     assert council.replayed().wallets[council.paying].tags == frozenset()
@@ -453,6 +439,7 @@ def test_an_approver_of_payouts_can_always_be_switched_off(ungoverned: Council) 
     council = ungoverned
     council.create(written("Wallets:Sign", ALWAYS, ask(council.first.user_id)))
     council.switch(council.first.user_id, on=False)
+    assert not council.replayed().identities[council.first.user_id].is_active
 
 
 def test_a_key_withdrawn_meanwhile_takes_its_request_and_its_votes_along(ungoverned: Council) -> None:
@@ -481,14 +468,7 @@ def test_a_key_withdrawn_meanwhile_takes_its_request_and_its_votes_along(ungover
 
 def test_where_the_default_blocks_a_tag_may_open_a_wallet(tmp_path: Path) -> None:
     council = Council(tmp_path, settings=SETTINGS.replace('default = "allow"', 'default = "block"'))
-    change = council.call(
-        council.admin,
-        "DELETE",
-        f"/wallets/{council.paying}/tags",
-        {"tags": ["payouts"]},
-        "Wallets:Tags:Remove",
-        lambda act: wallets.remove_tags(act, council.paying, ["payouts"]),
-    )
+    change = council.untag(council.paying, "payouts")
     assert change == {}, "under no policy it cannot pay"
     back = council.call(
         council.admin,
@@ -610,14 +590,7 @@ def test_two_changes_due_together_of_which_one_ends_the_other(ungoverned: Counci
     council.guard_all()
     spare = council.second_key(council.first)  # off, while changes are governed
     key = council.switch_key(council.first, spare.credential_uuid, "activate")
-    tags = council.call(
-        council.admin,
-        "DELETE",
-        f"/wallets/{council.paying}/tags",
-        {"tags": ["payouts"]},
-        "Wallets:Tags:Remove",
-        lambda act: wallets.remove_tags(act, council.paying, ["payouts"]),
-    )
+    tags = council.untag(council.paying, "payouts")
     council.agree(key, council.second, council.third)
     council.agree(tags, council.first, council.second)
     council.tag(council.paying, "asia")
@@ -664,14 +637,7 @@ def test_nobody_becomes_a_voter_without_those_there_are(tmp_path: Path) -> None:
 
 
 def test_a_change_that_cannot_be_made_before_it_is_agreed_on_was_not_approved(council: Council) -> None:
-    change = council.call(
-        council.admin,
-        "DELETE",
-        f"/wallets/{council.paying}/tags",
-        {"tags": ["payouts"]},
-        "Wallets:Tags:Remove",
-        lambda act: wallets.remove_tags(act, council.paying, ["payouts"]),
-    )
+    change = council.untag(council.paying, "payouts")
     council.tag(council.paying, "asia")
     council.vote(change, council.first)
     assert (council.status(change), approval_of(council, change).status) == ("Failed", "Denied")

@@ -496,9 +496,9 @@ class World:
             lambda act: wallets.add_tags(act, wallet_id, tags),
         )
 
-    def untag(self, wallet_id: str, *tags: str) -> None:
+    def untag(self, wallet_id: str, *tags: str) -> Any:
         path = f"/wallets/{wallet_id}/tags"
-        self.call(
+        return self.call(
             self.admin,
             "DELETE",
             path,

@@ -4,7 +4,7 @@ Replaying them judges every change again: by the policies in force then, the peo
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from outlay.core import ids
@@ -86,20 +86,7 @@ def requested(step: Step) -> None:
     kind, subject, after = (body["content"].get(name) for name in ("kind", "subject", "after"))
     if not isinstance(kind, str) or not isinstance(subject, str) or not isinstance(after, dict):
         raise RecordBroken("does not say what would change", field="record.body.content")
-    inner = Step(
-        history=history,
-        kind=kind,
-        number=step.number,
-        at=step.at,
-        digest=step.digest,
-        subject=subject,
-        body=after,
-        payload=step.payload,
-        method=step.method,
-        path=step.path,
-        signer=step.signer,
-        preimage=step.preimage,
-    )
+    inner = replace(step, kind=kind, subject=subject, body=after)
     assert step.preimage is not None
     check_route(inner, step.preimage)
     judged = _judge(history, kind, subject, after, step.at)
@@ -182,26 +169,13 @@ def applied(step: Step) -> None:
         raise EvidenceBroken("not enough people agreed to this change", field="record.body.change")
     if step.at < when + (delay_of(history.money_settings) * SECOND if loosens else 0):
         raise EvidenceBroken("this change loosens, and has not waited long enough", field="record.at")
-    make(step, asked)
+    _make(step, asked)
     del history.waiting[body["change"]]
 
 
-def make(step: Step, asked: Step) -> None:
+def _make(step: Step, asked: Step) -> None:
     """Replay a change that was agreed on as the record it stands for."""
-    inner = Step(
-        history=step.history,
-        kind=asked.kind,
-        number=step.number,
-        at=step.at,
-        digest=step.digest,
-        subject=step.subject,
-        body=step.body["body"],
-        payload=asked.payload,
-        method=asked.method,
-        path=asked.path,
-        signer=asked.signer,
-        preimage=asked.preimage,
-    )
+    inner = replace(asked, number=step.number, at=step.at, digest=step.digest, body=step.body["body"])
     assert asked.preimage is not None
     check_route(inner, asked.preimage)  # also: who asked is still permitted
     CHANGES[asked.kind][1](inner)
