@@ -38,8 +38,9 @@ test-long: export OUTLAY_SEEDS ?= 20
 test-long: setup ## run all tests with many more seeds (OUTLAY_SEEDS=N, 20 by default)
 	$(BIN)/pytest tests
 
-sim: setup ## run the fault suite: simulated and killed workers, by seed
-	$(BIN)/pytest tests/fault
+SEEDS ?= 1000
+sim: setup ## simulate payouts under faults: SEEDS=N runs (1000 by default), or SEED=N to look at one
+	$(BIN)/python -m tests.sim.run $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
 
 bench: setup ## measure against references on this machine; writes bench/results/latest.json
 	$(BIN)/python -m bench
@@ -49,9 +50,13 @@ lint: setup ## check format, style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-lock: $(UV_READY) ## write both lock files anew from pyproject.toml and tools/package.json
-	$(UV) pip compile pyproject.toml --extra server --extra demo --group dev --universal \
-		--generate-hashes --no-header --no-annotate --quiet -o requirements.lock
+COMPILE = $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet
+SIGNER_NEEDS = import tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["signer"], sep="\n")
+
+lock: $(UV_READY) ## write the lock files anew from pyproject.toml and tools/package.json
+	$(COMPILE) pyproject.toml --all-extras --group dev -o requirements.lock
+	$(BIN)/python -c '$(SIGNER_NEEDS)' | $(COMPILE) - -o requirements-signer.lock
 	npm install --prefix tools --package-lock-only --ignore-scripts --no-audit --no-fund --loglevel=error
 	node tools/lock.mjs
 

@@ -13,9 +13,9 @@ from bench.organization import look, payouts, prepare, served
 from bench.rows import Row
 from bench.servers import DATABASE, PUBLIC_KEY, payout
 from bench.wire import Connection, Payer, Tally, drive
-from outlay.app import Layout
 from outlay.cli.playground import Deployment, configuration, free_port
 from outlay.core.transfer import State
+from outlay.layout import Layout
 from outlay.store.database import Row as Found
 from outlay.store.database import Unit
 from outlay.store.schema import transfer

@@ -14,12 +14,12 @@ from bench.machine import cpu_s
 from bench.organization import LEAST, RECIPIENTS, look, payouts, prepare
 from bench.rows import Row
 from bench.wire import Connection, Payer, Tally, drive
-from outlay.app import Layout
 from outlay.chains.rpc import HttpTransport
 from outlay.cli.playground import CHAIN_ID, ETH, Deployment, LocalChain, configuration, free_port, post_json
 from outlay.codec.evm import Eip1559, tx_hash
 from outlay.core.asset import NATIVE
 from outlay.core.errors import OutlayError
+from outlay.layout import Layout
 from outlay.signer.keys import SigningKey
 from outlay.store import ledger
 from outlay.store.database import Unit

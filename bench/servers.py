@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from litestar import Controller, Litestar, post
 from litestar.di import Provide
 
-from outlay.app import Application, Layout
+from outlay.app import Application
 from outlay.core.errors import ActionSignatureInvalid, OutlayError
 from outlay.evidence.assertion import Assertion, parse_assertion
 from outlay.evidence.base64url import to_base64url
 from outlay.evidence.keys import load_public_key
+from outlay.layout import Layout
 from outlay.store.database import Database, Unit
 from outlay.store.schema import commit_marker
 from outlay.web import errors
@@ -124,9 +125,7 @@ def reference(directory: Path) -> Litestar:
 
 def product(directory: Path) -> Litestar:
     """Return the product's application over a deployment, with nothing that sends."""
-    app = Application(Layout(directory)).asgi()
-    app.on_startup.clear()
-    return app
+    return Application(Layout(directory)).asgi(engine=False)
 
 
 def main() -> None:

@@ -184,6 +184,7 @@ def settings() -> Iterator[tuple[str, str, str, str]]:
         "webhooks": config.Webhooks,
         "api": config.Api,
         "signer": config.SignerSettings,
+        "signer.caps": config.SignerCap,
         "sending": config.Sending,
     }
     for name, kind in sections.items():
@@ -195,8 +196,10 @@ def settings() -> Iterator[tuple[str, str, str, str]]:
 
 
 def _type(field: Any) -> str:
-    if field.name == "fee_cap":
+    if field.name in ("fee_cap", "per_payout", "per_recipient", "total"):
         return "text of digits"
+    if field.name == "caps":
+        return "list of tables"
     hint = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
     names = {"str": "text", "int": "whole number", "bool": "true or false", "float": "number"}
     if "tuple" in str(field.type):
@@ -228,7 +231,9 @@ def configuration_page() -> str:
         table = path.rpartition(".")[0]
         if table != section:
             section = table
-            title = {"assets": "[[assets]]", "prices.static": "[prices.static]"}.get(table, f"[{table}]")
+            title = {"assets": "[[assets]]", "signer.caps": "[[signer.caps]]", "prices.static": "[prices.static]"}.get(
+                table, f"[{table}]"
+            )
             lines.append(
                 f"\n## `{title}`\n\n| setting | type | default | signed | meaning |\n| --- | --- | --- | --- | --- |\n"
             )
@@ -341,7 +346,7 @@ class RouteEntry:
 def routes() -> list[RouteEntry]:
     """Return every route of the application, in the order of the controllers."""
     nothing: Any = None
-    app = create_app(nothing, nothing, nothing, nothing)
+    app = create_app(nothing, nothing, nothing, nothing, nothing)
     found = []
     for route in app.routes:
         for handler in getattr(route, "route_handlers", []):

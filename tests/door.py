@@ -36,7 +36,7 @@ from outlay.evidence.keys import PrivateKey, load_private_key
 from outlay.evidence.seal import SealingKeys
 from outlay.evidence.sign import sign_challenge
 from outlay.prices.static import StaticPrices
-from outlay.signer import PublicKey, SignerStatus
+from outlay.signer import PublicKey
 from outlay.store.database import Database
 from outlay.store.schema import metadata
 from outlay.store.webhooks import Webhook
@@ -88,24 +88,24 @@ class StillClock:
 
 
 class StubSigner:
-    """Makes addresses; signs nothing, because no engine runs."""
+    """Makes addresses; signs nothing: no engine runs here."""
 
     async def create_key(self, wallet_id: str) -> PublicKey:
         """Return the same made-up key for the same wallet."""
         digest = hashlib.sha256(wallet_id.encode()).hexdigest()
         return PublicKey(key_id=f"key-{digest[:8]}", address="0x" + digest[:40], public_key_hex="02" + digest)
 
-    async def sign(self, requests: Sequence[Any]) -> list[Any]:
-        """Refuse."""
-        raise AssertionError(f"nothing is sent here: {requests}")
 
-    async def journaled(self, transfer_ids: Sequence[str]) -> frozenset[str]:
-        """Return that nothing was signed."""
-        return frozenset()
+class StubReconciler:
+    """Says that everything agrees: nothing was ever signed."""
 
-    async def status(self) -> SignerStatus:
-        """Return an empty journal."""
-        return SignerStatus(root="", keystore_id="", keys=0, sequence=0, head="")
+    async def reconcile(self) -> dict[str, Any]:
+        """Return that nothing differs."""
+        return {"agrees": True, "wallets": []}
+
+    async def signer_state(self) -> dict[str, Any]:
+        """Return a journal in which nothing stands."""
+        return {"journalId": "journal", "seeded": True, "minNonces": {}}
 
 
 class StubCourier:
@@ -129,9 +129,10 @@ class StubChains:
     """Answers what it was told to, or not at all."""
 
     def __init__(self) -> None:
-        self.held: dict[str, int] = {}  #: asset key -> balance; 0 where nothing was said
+        self.held: dict[str, int | None] = {}  #: asset key -> balance, None: no token; 0 where nothing was said
         self.asked: list[tuple[str, list[str]]] = []  #: each look at balances: address, asset keys
         self.prices = Fees(block_number=7, base_fee=3 * GWEI, tip_slow=GWEI, tip_standard=2 * GWEI, tip_fast=5 * GWEI)
+        self.beside_gas = 0
         self.is_dead = False
 
     async def fees(self, network: str) -> Fees:
@@ -140,7 +141,11 @@ class StubChains:
             raise ChainUnavailable("no RPC endpoint gave a usable answer")
         return self.prices
 
-    async def balances(self, address: str, assets: Sequence[Asset]) -> list[int]:
+    async def data_fee(self, network: str) -> int:
+        """Return what is asked beside gas."""
+        return self.beside_gas
+
+    async def balances(self, address: str, assets: Sequence[Asset]) -> list[int | None]:
         """Return what is held."""
         if self.is_dead:
             raise ChainUnavailable("no RPC endpoint gave a usable answer")
@@ -472,7 +477,7 @@ def open_door(folder: Path, *, extra: str = "") -> Iterator[Door]:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LitestarDeprecationWarning)  # of its next major version, which we do not take
-        app = create_app(gate, StubSigner(), courier, chains)
+        app = create_app(gate, StubSigner(), courier, chains, StubReconciler())
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(

@@ -4,13 +4,21 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()
+SIGNER_LOCK = (ROOT / "requirements-signer.lock").read_text()
 ENTRIES = re.split(r"\n(?=[A-Za-z0-9])", LOCK)
 """One text a package: ``name==version ; marker`` and its hashes."""
+
+SIGNER_ENTRIES = re.split(r"\n(?=[A-Za-z0-9])", SIGNER_LOCK)
+"""The same for a machine that only signs."""
+
+SIGNER_PACKAGES = 8
+"""How many packages such a machine trusts at most, those that these need included."""
 
 HEAD = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^ \\;\n]+)")
 
@@ -43,9 +51,24 @@ def test_every_requirement_is_locked_at_a_version_it_allows() -> None:
 
 def test_every_locked_package_has_a_hash() -> None:
     assert len(ENTRIES) > 40
-    assert [entry[:80] for entry in ENTRIES if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)] == []
+    locked = ENTRIES + SIGNER_ENTRIES
+    assert [entry[:80] for entry in locked if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)] == []
 
 
-def test_the_lock_names_no_registry() -> None:
-    assert "://" not in LOCK
-    assert not re.search(r"^--(extra-)?(index|find)", LOCK, re.M)
+@pytest.mark.parametrize("lock", [LOCK, SIGNER_LOCK])
+def test_a_lock_names_no_registry(lock: str) -> None:
+    assert "://" not in lock
+    assert not re.search(r"^--(extra-)?(index|find)", lock, re.M)
+
+
+def test_the_signer_s_lock_is_a_small_part_of_the_other() -> None:
+    assert {entry.strip() for entry in SIGNER_ENTRIES} <= {entry.strip() for entry in ENTRIES}
+    assert len(SIGNER_ENTRIES) <= SIGNER_PACKAGES
+
+
+def test_the_signer_s_lock_holds_all_its_extra_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = {canonicalize_name(Requirement(text).name) for text in project["optional-dependencies"]["signer"]}
+    heads = [HEAD.match(entry) for entry in SIGNER_ENTRIES]
+
+    assert asked <= {canonicalize_name(head.group(1)) for head in heads if head}

@@ -477,6 +477,21 @@ class World:
         except AssertionError:
             raise AssertionError(f"not {' or '.join(statuses)} within {timeout_s:.0f} s: {seen[0]}") from None
 
+    def is_sent(self, attempt_id: str) -> bool:
+        """Tell whether an attempt, by the id its transaction has on the wire, was sent."""
+        found = self.rows("SELECT first_sent_at FROM attempt WHERE id = ?", attempt_id)
+        return bool(found and found[0]["first_sent_at"])
+
+    @contextlib.contextmanager
+    def no_blocks(self) -> Iterator[None]:
+        """Keep the chain from mining anything until the block ends."""
+        self.chain.rpc("evm_setAutomine", False)
+        try:
+            yield
+        finally:
+            self.chain.rpc("evm_setAutomine", True)
+            self.chain.rpc("evm_mine")
+
     # Looking on
 
     def rows(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:

@@ -1,23 +1,27 @@
 """The composition root: a directory on disk becomes a running server."""
 
-import fcntl
+import asyncio
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from litestar import Litestar
 
+from outlay import locks
 from outlay.actions.organization import Founded, found
 from outlay.chains import Chain, Finality
 from outlay.chains.evm import EvmChain
 from outlay.chains.rpc import HttpTransport, JsonRpc
+from outlay.child import SignerChild
 from outlay.config import Config, load
 from outlay.core.asset import Asset
-from outlay.core.errors import InvalidInput, SignerUnavailable, Unavailable
+from outlay.core.errors import InvalidInput, InvariantBroken, OutlayError, Unavailable
 from outlay.core.fees import Fees
 from outlay.engine.balance import Balance
 from outlay.engine.confirm import Confirm
@@ -25,101 +29,43 @@ from outlay.engine.deliver import Deliver
 from outlay.engine.egress import Egress
 from outlay.engine.expire import Expire
 from outlay.engine.loop import Loops
+from outlay.engine.offers import data_fee_of
+from outlay.engine.reconcile import Reconcile
+from outlay.engine.recover import Recover
 from outlay.engine.send import Send
+from outlay.engine.watch import Watch
 from outlay.engine.webhook_signature import public_key_text
 from outlay.evidence.attestation import new_key_pair
 from outlay.evidence.keys import load_public_key, normal_pem
 from outlay.evidence.seal import SealingKeys
+from outlay.layout import Layout, write_secret
 from outlay.prices.static import StaticPrices
-from outlay.signer.journal import Journal
-from outlay.signer.keystore import Keystore
-from outlay.signer.local import LocalSigner
-from outlay.store import lanes, organizations
+from outlay.signer import SignerStatus
+from outlay.signer.client import SignerClient
+from outlay.signing import create_journal, create_keys
+from outlay.store import lanes, organizations, stops
 from outlay.store.database import Database
 from outlay.store.migrate import upgrade
 from outlay.store.webhooks import Webhook
 from outlay.system import SystemClock, SystemEntropy
-from outlay.web.app import create_app
-from outlay.web.gate import Gate
+
+if TYPE_CHECKING:
+    from litestar import Litestar
 
 IDLE_S = 0.05
 """Pause of the loops that only look at the database."""
 
+WATCH_S = 0.5
+"""Pause between looks at what the signer has stopped."""
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where the files of one deployment are. Secrets lie outside the data directory, so a copy of it opens nothing."""
+BEGIN_MAX_S = 5.0
+"""How long a server that starts waits for recovery before it answers reads meanwhile."""
 
-    root: Path
+TAKE_OVER_S = 1.0
+LOCK_PATIENCE_S = 2.0
+WAIT_S, WAIT_MAX_S = 0.02, 2.0
 
-    @property
-    def config(self) -> Path:
-        """The configuration file."""
-        return self.root / "outlay.toml"
-
-    @property
-    def data(self) -> Path:
-        """The data directory: database, key store, journal."""
-        return self.root / "data"
-
-    @property
-    def database(self) -> Path:
-        """The server's database."""
-        return self.data / "outlay.db"
-
-    @property
-    def keystore(self) -> Path:
-        """The signer's encrypted keys."""
-        return self.data / "signer-keys.json"
-
-    @property
-    def journal(self) -> Path:
-        """The signer's journal."""
-        return self.data / "signer-journal.db"
-
-    @property
-    def secrets(self) -> Path:
-        """The directory of what unlocks things."""
-        return self.root / "secrets"
-
-    @property
-    def sealing_keys(self) -> Path:
-        """What challenges and tokens are sealed with."""
-        return self.secrets / "sealing-keys.json"
-
-    @property
-    def webhook_key(self) -> Path:
-        """The Ed25519 key of webhook signatures."""
-        return self.secrets / "webhook-key.pem"
-
-    @property
-    def passphrase(self) -> Path:
-        """The signer's passphrase, unless the configuration names another file."""
-        return self.secrets / "signer-passphrase"
-
-    @property
-    def admin_key(self) -> Path:
-        """The first admin's private key, when init made it."""
-        return self.secrets / "admin-key.pem"
-
-    def passphrase_file(self, config: Config) -> Path:
-        """Return the passphrase file the configuration names."""
-        named = config.signer.passphrase_file
-        return self.root / named if named else self.passphrase
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner can read.
-
-    Raises:
-        InvalidInput: the file exists.
-    """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise InvalidInput(f"{path} exists already: it is not overwritten", field="dir") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +86,7 @@ def initialize(
         InvalidInput: the directory holds a deployment already.
     """
     clock, entropy = SystemClock(), SystemEntropy()
-    if layout.database.exists() or layout.keystore.exists():
+    if layout.database.exists() or layout.keystore.exists() or layout.journal.exists():
         raise InvalidInput(f"{layout.root} holds a deployment already", field="dir")
     if admin_public_key is not None:
         admin_public_key = normal_pem(load_public_key(admin_public_key, field="admin_public_key"))
@@ -153,9 +99,7 @@ def initialize(
         private_key_file = layout.admin_key
     if not layout.config.exists():
         write_secret(layout.config, config_text.encode())
-    passphrase_file = layout.passphrase_file(config)
-    if not passphrase_file.exists():
-        write_secret(passphrase_file, secrets.token_urlsafe(32).encode())
+    keys = create_keys(layout, config, entropy)
     write_secret(layout.webhook_key, new_key_pair()[0].encode())
     seals = SealingKeys.create(layout.sealing_keys, entropy)
     upgrade(layout.database)
@@ -171,77 +115,63 @@ def initialize(
                 admin_public_key=admin_public_key,
                 preset=preset,
             )
+            genesis = organizations.record_texts(unit, after=-1, limit=1)
     finally:
         database.close()
-    keystore = Keystore.create(layout.keystore, read_passphrase(passphrase_file), entropy)
-    Journal.create(layout.journal, root=founded.root, keystore_id=keystore.id).close()
+    create_journal(layout, config, keys, root=founded.root, genesis=genesis)
     return Initialized(founded=founded, token=seals.sign_token(founded.claims), private_key_file=private_key_file)
 
 
-def read_passphrase(path: Path) -> bytes:
-    """Read the signer's passphrase.
+class Role(StrEnum):
+    """What a process of a deployment does."""
 
-    Raises:
-        SignerUnavailable: missing, or others can read it.
-    """
-    try:
-        if path.stat().st_mode & 0o077:
-            raise SignerUnavailable(f"{path} can be read by others: chmod 600 it")
-        return path.read_bytes().strip()
-    except OSError as error:
-        raise SignerUnavailable(f"cannot read the signer's passphrase file {path}: {error.strerror}") from error
-
-
-def _lock(path: Path) -> int:
-    """Make this process the only server of a data directory until it ends, however it ends; return the descriptor.
-
-    Raises:
-        Unavailable: another one is running.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise Unavailable(f"another server is running on {path.parent}: one signer, one journal") from None
-    return descriptor
+    SERVE = "serve"  #: everything; the signer is its child
+    API = "api"  #: answers requests
+    WORKER = "worker"  #: moves payouts, tells endpoints
 
 
 class Application:
-    """One process that does everything: API, engine and signer."""
+    """One process of a deployment: its API, its engine, or both. It reaches the signer by its socket only."""
 
-    def __init__(self, layout: Layout, config: Config | None = None) -> None:
+    def __init__(self, layout: Layout, config: Config | None = None, *, role: Role = Role.SERVE) -> None:
         """Open the deployment in ``layout``; nothing runs yet.
 
         Raises:
-            InvalidInput: no deployment there, or a wrong configuration. SignerUnavailable: the keys stay locked.
+            InvalidInput: no deployment there, or a wrong configuration. Unavailable: another process keeps it out.
         """
-        self.layout = layout
+        self.layout, self.role = layout, role
         self.config = config or load(layout.config)
-        if not layout.database.exists():
+        # A database that was lost is made anew from what the signer knows.
+        if not layout.database.exists() and (role is Role.API or not layout.journal.exists()):
             raise InvalidInput(f"{layout.root} holds no deployment: run outlay init --dir {layout.root}", field="dir")
-        self._lock = _lock(layout.data / "serve.lock")
+        self._lock, is_alone = _lock(layout, role)
         self._clock, self._entropy = SystemClock(), SystemEntropy()
-        upgrade(layout.database)
         self.db = Database(layout.database)
-        with self.db.engine.begin() as unit:
-            root = organizations.get(unit).root
-        keystore = Keystore.open(layout.keystore, read_passphrase(layout.passphrase_file(self.config)))
-        self._journal = Journal.open(layout.journal, root=root, keystore_id=keystore.id)
-        networks = {name: network.chain_id for name, network in self.config.networks.items()}
-        self._signer = LocalSigner(keystore, self._journal, networks=networks, clock=self._clock)
-        key = load_pem_private_key(layout.webhook_key.read_bytes(), None)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise InvalidInput(f"{layout.webhook_key} is not an Ed25519 key", field="webhook_key")
-        self._webhook_key = key
+        if is_alone:
+            # Nobody else has the files open, so whoever held a lane is dead: its lease need not run out.
+            with self.db.engine.begin() as unit:
+                lanes.release_all(unit)
+            if role is not Role.SERVE:
+                locks.share(self._lock)
+        self._signer = SignerClient(layout.socket(self.config))
+        self._child = SignerChild(layout.root) if role is Role.SERVE else None
+        self._webhook_key = _webhook_key(layout)
         self._transport = HttpTransport()
         self._loops = Loops()
+        self._beginning: asyncio.Task[None] | None = None
+        self._is_open = False
+        self._first: int | None = None
+        self._target: int | None = None
         self._deliver: Deliver | None = None
         self._egress: Egress | None = None
         self._chains: Mapping[str, Chain] = {}
 
-    def asgi(self) -> Litestar:
-        """Return the ASGI application; the engine runs within its life."""
+    def asgi(self, *, engine: bool = True) -> "Litestar":
+        """Return the ASGI application; loops and signer run within its life, unless it shall have no ``engine``."""
+        # Imported here, so that a worker loads no web framework.
+        from outlay.web.app import create_app
+        from outlay.web.gate import Gate
+
         prices = StaticPrices(self.config.prices)
         gate = Gate(
             db=self.db,
@@ -251,8 +181,19 @@ class Application:
             entropy=self._entropy,
             price_of=prices.find,
             webhook_public_key=public_key_text(self._webhook_key),
+            is_open=lambda: self._is_open,
         )
-        return create_app(gate, self._signer, self, self, on_startup=[self._start], on_shutdown=[self._stop])
+        starting = [self.start] if engine else []
+        self._is_open = not engine
+        return create_app(
+            gate,
+            self._signer,
+            self,
+            self,
+            self,
+            on_startup=starting,
+            on_shutdown=[self.stop],
+        )
 
     async def check_url(self, url: str) -> None:
         """Refuse a webhook URL that must not be called. Raises InvalidInput."""
@@ -270,8 +211,23 @@ class Application:
         """Return what a transaction costs now on a configured network."""
         return await self._chain(network).fees()
 
-    async def balances(self, address: str, assets: Sequence[Asset]) -> list[int]:
-        """Return the newest balance of each asset in base units, in order; all are of one network."""
+    async def data_fee(self, network: str) -> int:
+        """Return the wei to set aside for what a transaction costs beside its gas on a configured network."""
+        return await data_fee_of(self._chain(network))
+
+    async def reconcile(self) -> dict[str, Any]:
+        """Return what ledger, journal and chain say about each wallet."""
+        return await self._compare().reconcile()
+
+    async def signer_state(self) -> dict[str, Any]:
+        """Return what the signer says of itself."""
+        return await self._compare().signer_state()
+
+    def _compare(self) -> Reconcile:
+        return Reconcile(self.db, self._clock, self.config, self._chains, self._signer)
+
+    async def balances(self, address: str, assets: Sequence[Asset]) -> Sequence[int | None]:
+        """Return the newest balance of each asset of one network in base units, in order; None: no token answers."""
         return await self._chain(assets[0].network).balances(address, assets)
 
     def _chain(self, network: str) -> Chain:
@@ -279,12 +235,16 @@ class Application:
             raise Unavailable("the server is starting")
         return self._chains[network]
 
-    async def _start(self) -> None:
-        parts = (self.db, self._clock, self._entropy, self.config)
-        chains = self._chains = {
+    async def start(self) -> None:
+        """Start what this role runs. Writes are refused until the database is known not to be an older copy."""
+        self._chains = {
             name: EvmChain(
-                JsonRpc(network.rpc_urls, self._transport, chain_id=network.chain_id),
+                JsonRpc(
+                    network.rpc_urls, self._transport, chain_id=network.chain_id, agreement=network.needs_agreement
+                ),
                 Finality(blocks=network.finality.blocks, tag=network.finality.tag),
+                fee_model=network.fee_model,
+                data_fee=network.data_fee,
             )
             for name, network in self.config.networks.items()
         }
@@ -297,31 +257,164 @@ class Application:
             signing_key=self._webhook_key,
             schedule_s=self.config.webhooks.retry_schedule_s,
         )
-        # The lock says that whoever held a lane is dead: nobody has to wait for a lease to run out.
-        await self.db.write(lanes.release_all)
-        holder = f"{os.getpid()}-{secrets.token_hex(4)}"
-        send = Send(*parts, chains, self._signer, holder=holder)
-        confirm, balance, expire = Confirm(*parts, chains), Balance(*parts, chains), Expire(*parts)
+        if self._child is not None:
+            await self._child.start()
+        self._beginning = asyncio.create_task(self._begin(self._deliver), name="begin")
+        await asyncio.wait([self._beginning], timeout=BEGIN_MAX_S)
 
-        async def follow() -> bool:
-            moved = await confirm.step()
-            return await balance.step() or moved
-
-        poll_s = self.config.sending.poll_s
+    async def _begin(self, deliver: Deliver) -> None:
+        """Recover, or wait for the worker that does; then open the door and start the loops."""
+        if self.role is Role.API:
+            await _until_done("catching_up", self._has_caught_up)
+            self._is_open = True
+            return
+        self._first = locks.take(self.layout.first_worker_lock)
+        if self._first is not None:
+            await _until_done("recovering", self._recover)
+        else:
+            await _until_done("catching_up", self._has_caught_up)
+        self._is_open = True
+        self._loops.start(self._lane_loops())
+        while self._first is None:
+            # Another worker does what one alone may do; when it is gone, this one does.
+            await asyncio.sleep(TAKE_OVER_S)
+            self._first = locks.take(self.layout.first_worker_lock)
+            if self._first is not None:
+                await _until_done("recovering", self._recover)
         self._loops.start(
             [
-                ("send", send.step, IDLE_S),
-                ("confirm", follow, poll_s),
-                ("deliver", self._deliver.step, IDLE_S),
-                ("expire", expire.step, 1.0),
+                ("deliver", deliver.step, IDLE_S),
+                ("expire", Expire(*self._parts).step, 1.0),
+                ("reconcile", self._compare().step, 1.0),
             ]
         )
 
-    async def _stop(self) -> None:
+    @property
+    def _parts(self) -> tuple[Database, SystemClock, SystemEntropy, Config]:
+        return self.db, self._clock, self._entropy, self.config
+
+    def _lane_loops(self) -> list[tuple[str, Callable[[], Awaitable[bool]], float]]:
+        """Return loops of their own for each network: one that does not answer delays no other."""
+        holder = f"{os.getpid()}-{secrets.token_hex(4)}"
+        watch = Watch(self.db, self._signer)
+        found: list[tuple[str, Callable[[], Awaitable[bool]], float]] = [("watch", watch.step, WATCH_S)]
+        for name in self._chains:
+            only = (name,)
+            send = Send(*self._parts, self._chains, self._signer, watch, holder=holder, networks=only)
+            confirm = Confirm(*self._parts, self._chains, networks=only)
+            balance = Balance(*self._parts, self._chains, networks=only)
+            found.append((f"send {name}", send.step, IDLE_S))
+            found.append((f"confirm {name}", _both(confirm.step, balance.step), self.config.sending.poll_s))
+        return found
+
+    async def _recover(self) -> bool:
+        parts = (self.db, self._signer, self.config, self._clock, self._entropy)
+        await Recover(*parts, keep_token=self._keep_token).run()
+        await _check_root(self.db, self._signer)
+        return True
+
+    def _keep_token(self, user_id: str, claims: dict[str, Any]) -> None:
+        """Write a service account's new token, in the place of the one that was lost with the database, to a file."""
+        folder = self.layout.secrets / "tokens"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        path = folder / f"{user_id}.token"
+        path.unlink(missing_ok=True)
+        write_secret(path, SealingKeys.load(self.layout.sealing_keys, self._entropy).sign_token(claims).encode())
+        log.warning("token_replaced", user=user_id, file=str(path))
+
+    async def _has_caught_up(self) -> bool:
+        """Tell whether a worker has put into the database all that the signer's journal held when this first asked."""
+        status = await _check_root(self.db, self._signer)
+        self._target = status.sequence if self._target is None else self._target
+        journal_id, after = await self.db.read(stops.mark)
+        unknown = await self._signer.slots(after=after if journal_id == status.journal_id else 0, limit=1)
+        return not unknown or unknown[0].attempts[0].sequence > self._target
+
+    async def stop(self) -> None:
+        """End what ``start`` started, then close everything."""
+        if self._beginning is not None:
+            self._beginning.cancel()
+            await asyncio.gather(self._beginning, return_exceptions=True)
         await self._loops.stop()
         if self._deliver is not None:
             await self._deliver.stop()
         await self._transport.close()
+        await self._signer.close()
+        if self._child is not None:
+            await self._child.stop()
         self.db.close()
-        self._journal.close()
+        if self._first is not None:
+            os.close(self._first)
         os.close(self._lock)
+
+
+def _lock(layout: Layout, role: Role) -> tuple[int, bool]:
+    """Keep others out as far as the role needs; upgrade the database if nobody else is there.
+
+    Returns:
+        The descriptor that holds the lock, and whether this process is the only one on the data directory now.
+
+    Raises:
+        Unavailable: another process is there that does not bear this one.
+    """
+    alone = locks.take(layout.serve_lock)
+    if alone is not None:
+        upgrade(layout.database)
+        return alone, True
+    shared = None if role is Role.SERVE else locks.take(layout.serve_lock, shared=True, patience_s=LOCK_PATIENCE_S)
+    if shared is None:
+        raise Unavailable(
+            f"another server is running on {layout.data}: serve runs alone; api and worker run beside each other"
+        )
+    return shared, False
+
+
+def _webhook_key(layout: Layout) -> Ed25519PrivateKey:
+    key = load_pem_private_key(layout.webhook_key.read_bytes(), None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise InvalidInput(f"{layout.webhook_key} is not an Ed25519 key", field="webhook_key")
+    return key
+
+
+async def _check_root(db: Database, signer: SignerClient) -> SignerStatus:
+    """Return the signer's status.
+
+    Raises:
+        InvariantBroken: it is pinned to another organization than the database's.
+    """
+    status = await signer.status()
+    root = await db.read(lambda unit: organizations.get(unit).root)
+    if status.root != root:
+        raise InvariantBroken(
+            f"the signer's journal is pinned to root {status.root}, the database says {root}: one of them was replaced"
+        )
+    return status
+
+
+async def _until_done(name: str, step: Callable[[], Awaitable[bool]]) -> None:
+    """Repeat a step until it tells that it is done; what fails is said once a time it changes."""
+    wait_s, said = WAIT_S, ""
+    while True:
+        try:
+            if await step():
+                return
+            problem = "not yet"
+        except OutlayError as error:
+            problem = error.message
+        except Exception as error:
+            # Nothing is written and nothing is sent before this is through; it is tried again like the rest.
+            log.error("start_failed", step=name, exc_info=error)
+            problem = repr(error)
+        if problem != said:
+            log.warning("start_waits", step=name, problem=problem)
+            said = problem
+        await asyncio.sleep(wait_s)
+        wait_s = min(wait_s * 2, WAIT_MAX_S)
+
+
+def _both(first: Callable[[], Awaitable[bool]], second: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
+    async def step() -> bool:
+        moved = await first()
+        return await second() or moved
+
+    return step

@@ -20,6 +20,8 @@ from outlay.core.errors import InvalidInput
 from outlay.core.money import parse_amount, parse_decimal
 
 TAGS = ("finalized", "safe")
+DEVELOPMENT_CHAINS = (1337, 31337)
+"""Chain ids that local test chains use: nothing on them is worth anything."""
 
 
 def _setting(doc: str, default: Any = dataclasses.MISSING) -> Any:
@@ -78,6 +80,23 @@ class Network:
     finality: Finality = _setting('when a block is final, e.g. { blocks = 12 } or { tag = "finalized" }')
     native: Native = _setting("the native coin")
     fee_cap: int = _setting("most native base units one payout may cost in fees")
+    trust: str = _setting(
+        '"quorum": what decides must be told alike by two endpoints (of two or more; the default then);'
+        ' "single": one endpoint is believed, which has to be written except on a development chain',
+        "",
+    )
+    fee_model: str = _setting('"eip1559" or "legacy" (one gas price, EIP-155)', "eip1559")
+    data_fee: str = _setting('fee beside the gas: "none", or "op-stack" (asked of the chain\'s price oracle)', "none")
+
+    @property
+    def is_development(self) -> bool:
+        """Whether the chain id is one that local test chains use."""
+        return self.chain_id in DEVELOPMENT_CHAINS
+
+    @property
+    def needs_agreement(self) -> bool:
+        """Whether two endpoints must tell the same before anything is decided by it."""
+        return self.trust == "quorum" or (not self.trust and len(self.rpc_urls) > 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +138,28 @@ class SignerSettings:
     """Where the signer finds what unlocks its keys."""
 
     passphrase_file: str = _setting("file with the passphrase, mode 0600, outside the data directory", "")
+    socket: str = _setting("path of the signer's Unix socket; data/signer.sock unless given", "")
+    allow_uids: tuple[int, ...] = _setting("user ids that may talk to the signer beside its own", ())
+    request_max_age_s: int = _setting("seconds from the signing of a request to the first signature for it", 604800)
+    backend: str = _setting('where keys are: "keystore", "pkcs11" or "aws-kms"', "keystore")
+    pkcs11_module: str = _setting("path of the PKCS#11 library", "")
+    pkcs11_token: str = _setting("label of the PKCS#11 token; the passphrase file holds its PIN", "")
+    kms_region: str = _setting("AWS region of the keys", "")
+    kms_endpoint: str = _setting("another endpoint than the region's own", "")
+    caps: tuple["SignerCap", ...] = _setting("the signer's own limits; see [[signer.caps]]", ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerCap:
+    """A limit that the signer keeps by itself, in base units, whatever policies and approvals say."""
+
+    network: str = _setting("name of a network")
+    asset: str = _setting('"native", a contract address, or "fees" for what transactions may cost', "native")
+    window_s: int = _setting("seconds the sums and the count look back", 86400)
+    per_payout: int | None = _setting("most base units of one payout", None)
+    per_recipient: int | None = _setting("most base units to one recipient in the window", None)
+    total: int | None = _setting("most base units in the window", None)
+    count: int | None = _setting("most payouts in the window", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +172,11 @@ class Sending:
         "seconds a nonce may be finally used without a receipt of ours before the wallet is stopped", 600
     )
     poll_s: float = _setting("seconds between looks at the chain", 1.0)
+    bump_after_s: int = _setting("seconds a sent transaction may stay unmined before its fees are raised", 36)
+    bump_every_s: int = _setting("seconds between further raises", 24)
+    void_after_s: int = _setting(
+        "seconds the oldest transaction of a wallet may sit at its fee cap before it is voided to free the lane", 1800
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +318,7 @@ def parse(text: str) -> Config:
         prices=_prices(_table(document.get("prices", {}), "prices")),
         webhooks=_section(Webhooks, document.get("webhooks", {}), "webhooks"),
         api=_section(Api, document.get("api", {}), "api"),
-        signer=_section(SignerSettings, document.get("signer", {}), "signer"),
+        signer=_signer(_table(document.get("signer", {}), "signer")),
         sending=_section(Sending, document.get("sending", {}), "sending"),
         governance=_section(Governance, document.get("governance", {}), "governance"),
     )
@@ -286,7 +332,8 @@ def _check(config: Config) -> None:
     if not 1 <= config.sending.in_flight_max <= 1000:
         raise InvalidInput("must be 1 to 1000", field="sending.in_flight_max")
     sending = config.sending
-    if sending.ready_timeout_s < 1 or not 0 < sending.poll_s < math.inf or sending.unseen_max_s < 1:
+    times = (sending.ready_timeout_s, sending.unseen_max_s, sending.bump_after_s, sending.bump_every_s)
+    if min(*times, sending.void_after_s) < 1 or not 0 < sending.poll_s < math.inf:
         raise InvalidInput("must be greater than 0", field="sending")
     if not 0 <= config.governance.loosening_delay_s <= 30 * 86400:
         raise InvalidInput("must be 0 to 2592000: thirty days", field="governance.loosening_delay_s")
@@ -323,7 +370,54 @@ def _network(entry: Mapping[str, Any], name: str) -> Network:
     network: Network = _section(Network, {**values, "finality": finality, "native": native}, path)
     if not 1 <= network.chain_id < 2**53 or not network.rpc_urls:
         raise InvalidInput("needs a chain_id from 1 to 2^53 - 1 and one rpc_urls entry", field=path)
+    _check_trust(network, path)
+    if network.fee_model not in ("eip1559", "legacy"):
+        raise InvalidInput('must be "eip1559" or "legacy"', field=f"{path}.fee_model")
+    if network.data_fee not in ("none", "op-stack"):
+        raise InvalidInput('must be "none" or "op-stack"', field=f"{path}.data_fee")
     return network
+
+
+def _check_trust(network: Network, path: str) -> None:
+    """One endpoint that lies could make a payout look unpaid, or paid: believing it has to be said."""
+    alone = len(set(network.rpc_urls)) == 1
+    if len(set(network.rpc_urls)) != len(network.rpc_urls):
+        raise InvalidInput("names an endpoint twice: it would agree with itself", field=f"{path}.rpc_urls")
+    if network.trust not in ("", "single", "quorum"):
+        raise InvalidInput('must be "single" or "quorum"', field=f"{path}.trust")
+    if network.trust == "quorum" and alone:
+        raise InvalidInput("two endpoints are needed to agree: name another in rpc_urls", field=f"{path}.trust")
+    if not network.trust and alone and not network.is_development:
+        raise InvalidInput(
+            'one endpoint alone decides what was paid: name two in rpc_urls, or write trust = "single"',
+            field=f"{path}.trust",
+        )
+
+
+def _signer(entry: Mapping[str, Any]) -> SignerSettings:
+    values = dict(entry)
+    caps = tuple(
+        _cap(each, f"signer.caps[{at}]") for at, each in enumerate(_list(values.pop("caps", []), "signer.caps"))
+    )
+    settings: SignerSettings = dataclasses.replace(_section(SignerSettings, values, "signer"), caps=caps)
+    if settings.backend not in ("keystore", "pkcs11", "aws-kms"):
+        raise InvalidInput('must be "keystore", "pkcs11" or "aws-kms"', field="signer.backend")
+    if settings.request_max_age_s < 1:
+        raise InvalidInput("must be greater than 0", field="signer.request_max_age_s")
+    return settings
+
+
+def _cap(entry: Any, path: str) -> SignerCap:
+    values = dict(_table(entry, path))
+    for name in ("per_payout", "per_recipient", "total"):
+        if name in values:
+            values[name] = parse_amount(values[name], field=f"{path}.{name}")
+    cap: SignerCap = _section(SignerCap, values, path)
+    if cap.window_s < 1 or (cap.count is not None and cap.count < 0):
+        raise InvalidInput("needs a window_s of at least 1 and a count of at least 0", field=path)
+    if cap.asset in ("native", "fees"):
+        return cap
+    return dataclasses.replace(cap, asset=parse_address(cap.asset, field=f"{path}.asset"))
 
 
 def _token(entry: Any, path: str) -> Token:

@@ -11,6 +11,7 @@ from unittest import mock
 
 from outlay.actions import organization, people, sending
 from outlay.actions.export import export_payout
+from outlay.actions.sending import SignedBytes
 from outlay.codec.evm import Eip1559, erc20_transfer, tx_hash
 from outlay.config import parse
 from outlay.core.policy import required_groups
@@ -18,8 +19,9 @@ from outlay.core.policy_document import read_policy
 from outlay.evidence.assertion import Assertion
 from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage, action_challenge
+from outlay.evidence.demand import order, portable
 from outlay.evidence.history import verify_history
-from outlay.evidence.payout import order, portable, verify_payout
+from outlay.evidence.payout import verify_payout
 from outlay.evidence.report import Report
 from outlay.evidence.sign import sign_challenge
 from outlay.signer.keys import SigningKey
@@ -61,7 +63,8 @@ class Stage:
         raw = signed_bytes(row.intent, nonce=bound.nonce)
         fence = world.lease(row.wallet_id)
         with world.work() as work:
-            sending.store_signed(work, row.wallet_id, fence, [(row.transaction_id, raw, tx_hash(raw))])
+            signed = SignedBytes(attempt_id=row.transaction_id, raw=raw, hash=tx_hash(raw), sequence=1)
+            sending.store_signed(work, row.wallet_id, fence, [signed], journal_id="journal")
 
     def export(self, transfer_id: str) -> bytes:
         """Return the proof as the server gives it out."""

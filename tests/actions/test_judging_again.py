@@ -5,7 +5,7 @@ import pytest
 from outlay.config import parse
 from outlay.core.errors import Unavailable
 from outlay.core.seams import MINUTE
-from outlay.store import velocity
+from outlay.store import stops, transfers, velocity
 from tests.actions.documents import ALWAYS, BLOCK, REPORT, ask, at_most, cap, group, known, over
 from tests.actions.world import ALICE, BOB, SETTINGS, Actor, World
 
@@ -188,6 +188,26 @@ def test_settings_that_nobody_signed_bind_nothing(world: World, bot: Actor) -> N
     assert world.state(paid) == "ready"
 
 
+def test_what_was_frozen_meanwhile_is_not_bound(world: World, bot: Actor) -> None:
+    """The worker looked before somebody stopped it: the unit that binds looks again."""
+    paid = world.pay(bot, world.wallet(), 20)["id"]
+    drill = {"id": "frz-1", "scope": "identity", "subject": bot.user_id, "reason": "drill", "at": 1}
+    with world.unit() as unit:
+        stops.replace(unit, [drill])
+    assert world.bind(paid) == "ready"
+    assert "is frozen: drill" in world.row(paid).waiting_reason
+    with world.unit() as unit:
+        stops.replace(unit, [])
+    assert world.bind(paid) == "assigned"
+
+
+def test_what_was_asked_for_another_chain_is_not_bound(world: World, bot: Actor) -> None:
+    paid = world.pay(bot, world.wallet(), 20)["id"]
+    with world.unit() as unit:
+        transfers.annotate(unit, paid, intent={**transfers.get(unit, paid).intent, "chainId": 5})
+    assert world.bind(paid) == "failed"
+
+
 # --- people ----------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +234,24 @@ def test_a_removed_approver_does_not_count_while_a_vote_is_open(
     assert world.state(paid) == "held"
     world.decide(three, paid)
     assert world.state(paid) == "ready"
+
+
+def test_a_vote_does_not_count_after_its_permission_was_taken_back(
+    world: World, bot: Actor, one: Actor, two: Actor
+) -> None:
+    world.policy(ALWAYS, ask(group(one, two, quorum=2)))
+    paid = world.pay(bot, world.wallet(), 5)["id"]
+    world.decide(one, paid)
+    world.forbid(one)
+    world.decide(two, paid)
+    assert world.state(paid) == "held"
+
+
+def test_who_is_no_longer_permitted_to_ask_pays_nobody(world: World, bot: Actor) -> None:
+    paid = world.pay(bot, world.wallet(), 5)["id"]
+    world.forbid(bot)
+    assert world.bind(paid) == "rejected"
+    assert "no longer permitted" in world.row(paid).reason
 
 
 def test_the_removed_persons_denial_has_ended_it_for_good(world: World, bot: Actor, one: Actor, two: Actor) -> None:

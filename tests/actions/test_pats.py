@@ -147,7 +147,7 @@ def test_what_only_people_do(operation: str) -> None:
 
 def test_whatever_decides_who_may_what_is_for_people_only() -> None:
     """A new operation about people, machines, tokens, permissions, votes or settings has to be thought about."""
-    about = ("Auth:", "Permissions:", "Config:")
+    about = ("Auth:", "Permissions:", "Config:", "Outlay:", "Signer:")
     decides = {
         each for each in OPERATIONS if (each.startswith(about) and not each.endswith(":Read")) or each.endswith(":Vote")
     }

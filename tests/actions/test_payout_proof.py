@@ -726,7 +726,7 @@ def test_a_transaction_that_is_not_this_payment_is_refused(stage: Stage) -> None
 
 
 def test_a_chain_that_the_settings_do_not_mean_any_more_is_refused(stage: Stage) -> None:
-    stage.apply(SETTINGS.replace("chain_id = 31337", "chain_id = 1"))
+    stage.apply(SETTINGS.replace("chain_id = 31337", "chain_id = 1337"))
     refused(stage.compose(stage.request(stage.bot)), stage.world.root, "transaction", "another chain")
 
 

@@ -25,7 +25,10 @@ from outlay.core.errors import (
     Unavailable,
 )
 from outlay.core.seams import DAY
+from outlay.evidence.assertion import Assertion
 from outlay.evidence.canonical import canonical
+from outlay.evidence.challenge import action_challenge
+from outlay.evidence.sign import sign_challenge
 from outlay.store import organizations, permissions, users
 from outlay.store import wallets as wallet_rows
 from outlay.store.schema import evidence, record, spent_nonce, transfer
@@ -308,10 +311,35 @@ def test_a_write_that_makes_a_record_needs_the_head_it_was_signed_over(world: Wo
 def test_any_other_write_needs_an_ancestor(world: World, bot: Actor) -> None:
     wallet = world.wallet()
     signed, use = attempt(world, bot, wallet)
-    world.policy(ALWAYS, REPORT)
+    world.invite("later@example.com")
     foreign = replace(signed, preimage=replace(signed.preimage, records_head="ab" * 32))
     with pytest.raises(ActionSignatureInvalid):
         use(foreign)
+    assert use(signed)["status"] == "Executing"
+
+
+def test_a_write_over_records_of_long_ago_is_refused(world: World, bot: Actor) -> None:
+    """Whoever holds the sealing keys could have a key's owner sign over what was so at any time."""
+    wallet = world.wallet()
+    with world.unit() as unit:
+        old = organizations.get(unit).head
+    world.invite("later@example.com")
+    world.clock.step(minutes=1)
+    signed, use = attempt(world, bot, wallet)
+    preimage = replace(signed.preimage, records_head=old)
+    answer = sign_challenge(bot.private_key, bot.credential_id, action_challenge(preimage))
+    with pytest.raises(ActionSignatureInvalid, match="too old"):
+        use(replace(signed, preimage=preimage, assertion=Assertion.from_document(answer)))
+
+
+def test_a_payout_signed_under_other_policies_is_signed_again(world: World, bot: Actor) -> None:
+    """The signer judges it by what its request saw; who that asks, nobody would have asked."""
+    wallet = world.wallet()
+    signed, use = attempt(world, bot, wallet)
+    world.policy(ALWAYS, REPORT)
+    with pytest.raises(HeadMoved):
+        use(signed)
+    signed, use = attempt(world, bot, wallet)
     assert use(signed)["status"] == "Executing"
 
 
@@ -355,7 +383,7 @@ def test_settings_about_money_that_nobody_signed_admit_nothing(world: World, bot
 def test_a_name_that_now_stands_for_another_chain_pays_from_no_old_wallet(world: World, bot: Actor) -> None:
     wallet = world.wallet()
     first = world.pay(bot, wallet, 5, external_id="order-1")
-    world.config = parse(SETTINGS.replace("chain_id = 31337", "chain_id = 1"))
+    world.config = parse(SETTINGS.replace("chain_id = 31337", "chain_id = 1337"))
     apply_settings(world, world.admin, world.config.money_settings())
     assert world.pay(bot, wallet, 5, external_id="order-1")["id"] == first["id"]
     with pytest.raises(PreconditionFailed, match="make another wallet"):

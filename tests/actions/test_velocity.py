@@ -127,6 +127,16 @@ def test_after_a_signature_only_final_proof_of_no_outflow_corrects_it(world: Wor
     assert probe(world, bot, other, policy) == ("10", 1), "what is not proved to have stayed has left"
 
 
+def test_what_was_paid_stays_in_its_window(world: World, bot: Actor) -> None:
+    wallet = world.wallet()
+    policy = world.policy(cap(100), BLOCK)
+    paid = world.pay(bot, wallet, 60)["id"]
+    world.leave(paid)
+    world.mine(paid)
+    assert world.settle(paid) == "confirmed"
+    assert probe(world, bot, wallet, policy) == ("60", 1)
+
+
 def test_a_correction_leaves_every_window_together_with_its_signature(world: World, bot: Actor) -> None:
     """A correction that stayed longer than what it corrects would make room for more than the cap."""
     wallet = world.wallet()

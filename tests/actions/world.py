@@ -15,12 +15,24 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from outlay.actions import credentials, organization, pats, people, permissions, policies, sending, wallets, withdraw
+from outlay.actions import (
+    credentials,
+    finality,
+    organization,
+    pats,
+    people,
+    permissions,
+    policies,
+    sending,
+    wallets,
+    withdraw,
+)
 from outlay.actions import decide as decisions
 from outlay.actions.act import TOKEN_LIFE, Act, SignedCall, authenticate
 from outlay.actions.admit import request_transfer
+from outlay.actions.finality import Mined
 from outlay.actions.perform import perform
-from outlay.actions.sending import Candidate
+from outlay.actions.sending import Candidate, SignedBytes
 from outlay.actions.work import Work, open_work
 from outlay.config import Config, parse
 from outlay.core.asset import NATIVE, Asset
@@ -436,6 +448,21 @@ class World:
             lambda act: permissions.assign(act, self._full_access, identity_id=actor.user_id),
         )
 
+    def forbid(self, actor: Actor) -> None:
+        """Take every permission away."""
+        with self.unit() as unit:
+            held = list(permission_rows.held_by(unit, actor.user_id))
+        for each in held:
+            path = f"/permissions/{each.permission_id}/assignments/{each.assignment_id}"
+            self.call(
+                self.admin,
+                "DELETE",
+                path,
+                {},
+                "Permissions:Revoke",
+                lambda act, each=each: permissions.revoke(act, each.permission_id, each.assignment_id),  # type: ignore[misc]
+            )
+
     def deactivate(self, actor: Actor) -> None:
         """Switch somebody off."""
         path = f"/auth/users/{actor.user_id}/deactivate"
@@ -635,8 +662,13 @@ class World:
         row = self.row(transfer_id)
         fence = self.lease(row.wallet_id)
         with self.work() as work:
-            signed = (row.transaction_id, b"signed " + transfer_id.encode(), f"0x{transfer_id}")
-            sending.store_signed(work, row.wallet_id, fence, [signed])
+            signed = SignedBytes(
+                attempt_id=row.transaction_id,
+                raw=b"signed " + transfer_id.encode(),
+                hash=f"0x{transfer_id}",
+                sequence=next(self._numbers),
+            )
+            sending.store_signed(work, row.wallet_id, fence, [signed], journal_id="journal")
 
     def leave(self, transfer_id: str) -> None:
         """Bind and sign."""
@@ -650,7 +682,8 @@ class World:
         with self.work() as work:
             sending.note_sent(work, row.wallet_id, fence, [(row.transaction_id, "accepted")])
         with self.work() as work:
-            sending.note_mined(work, row.transaction_id, block_number=7, block_hash="0x07")
+            seen = Mined(attempt_id=row.transaction_id, block_number=7, block_hash="0x07")
+            finality.note_mined(work, row.transaction_id, seen)
 
     def settle(self, transfer_id: str, kind: str = "exact", *, fee: int = 1000) -> str:
         """End a mined payout: ``exact`` pays, ``nothing`` is a final revert, ``mismatch`` pays half."""
@@ -659,7 +692,7 @@ class World:
         effect = Effect(kind=kind, outflow=outflow, why="half is missing")  # type: ignore[arg-type]
         fence = self.lease(row.wallet_id)
         with self.work() as work:
-            sending.settle_final(work, fence, row.transaction_id, effect, fee=fee)
+            finality.settle_payout(work, fence, row.transaction_id, effect, fee=fee)
         return self.state(transfer_id)
 
     def expire(self) -> bool:

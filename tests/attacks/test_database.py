@@ -14,21 +14,25 @@ from typing import Any
 import pytest
 
 from outlay.actions import permissions, policies
-from outlay.app import Application, Layout, initialize
+from outlay.app import Application, Role, initialize
 from outlay.cli import doctor
-from outlay.config import parse
-from outlay.core.errors import OutlayError
+from outlay.config import load, parse
+from outlay.core.errors import InvariantBroken, OutlayError
 from outlay.evidence.attestation import new_key_pair
 from outlay.evidence.bundle import EvidenceBroken, verify_evidence
 from outlay.evidence.history import verify_history
+from outlay.layout import Layout
 from outlay.signer.keystore import Keystore
+from outlay.signing import open_signer
 from outlay.store import approvals, evidence, organizations, users
 from outlay.store import permissions as permission_rows
 from outlay.store import policies as policy_rows
+from outlay.system import SystemClock
 from tests.actions.documents import ALWAYS, BLOCK, ask, cap, group, policy_document
 from tests.actions.world import SETTINGS, Actor, World
 from tests.attacks.attacker import refused
 from tests.door import CONFIGURATION, Door, Who, transfer
+from tests.signer_process.stub import Served
 
 
 def records(world: World) -> list[dict[str, Any]]:
@@ -282,14 +286,18 @@ def test_the_records_are_edited(
     assert "✗ organization" in said
 
 
-def test_the_organization_is_founded_anew(deployment: Layout, edit: Callable[..., None]) -> None:
+async def test_the_organization_is_founded_anew(deployment: Layout, edit: Callable[..., None]) -> None:
     """The attacker puts a database with a genesis, an admin and policies of their making in the place of ours.
 
     The signer's journal belongs to the old root, so nothing is served, and nothing signed (F121).
     """
     edit("UPDATE organization SET root = ?", "cd" * 32)
-    with pytest.raises(OutlayError, match="journal"):
-        Application(deployment)
+    config = load(deployment.config)
+    application = Application(deployment, role=Role.WORKER)
+    async with Served(open_signer(deployment, config, SystemClock()), deployment.socket(config)):
+        with pytest.raises(InvariantBroken, match="journal"):
+            await application._recover()
+    await application.stop()
 
 
 # What the database cannot give

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import structlog
 
-from outlay.app import Layout, initialize
-from outlay.cli.server import set_up_logs
+from outlay.app import initialize
+from outlay.cli.logs import set_up_logs
 from outlay.config import parse
 from outlay.core import faultpoint
 from outlay.evidence.attestation import key_attestation, new_key_pair
+from outlay.layout import Layout
 from tests.attacks.attacker import calls
 from tests.door import CONFIGURATION, Answer, Door, Who, transfer
 

@@ -1,27 +1,23 @@
-"""The EVM adapter, the codec and the signer against a real node."""
+"""The EVM adapter and the codec against a real node."""
 
 import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from outlay.chains import CallReverted, Finality, Receipt, SendKind, fee_paid
+from outlay.chains import CallReverted, Consumed, Finality, Receipt, SendKind, fee_paid
+from outlay.chains.answers import ROWS
 from outlay.chains.evm import EvmChain
 from outlay.chains.rpc import HttpTransport, JsonRpc
-from outlay.codec.evm import Eip1559, erc20_transfer, parse_transfer_log, tx_hash
+from outlay.codec.evm import Eip1559, Legacy, erc20_transfer, parse_transfer_log, tx_hash
 from outlay.core.asset import Asset
 from outlay.core.errors import ChainUnavailable
-from outlay.core.intent import Intent
-from outlay.signer import Signed, SignRequest
-from outlay.signer.journal import Journal
 from outlay.signer.keys import SigningKey
-from outlay.signer.keystore import Keystore
-from outlay.signer.local import LocalSigner
 from tests import tools
+from tests.fault.throttle import Throttle
 
 COIN = Asset(network="EthereumSepolia", kind="Native", contract=None, symbol="ETH", decimals=18)
 GWEI = 10**9
@@ -134,6 +130,19 @@ async def test_every_refusal_of_a_real_node_is_understood(node: tools.Anvil, cha
     assert await chain.nonce_at(payer.address) == 1
 
 
+async def test_what_was_recorded_here_is_still_said(waiting: tools.Anvil, transport: HttpTransport) -> None:
+    """Rows of the table whose source is this very node: replayed, each with the kind it stands for."""
+    chain, payer = connect(waiting, transport), Payer(waiting)
+    version = tools.rpc(waiting.url, "web3_clientVersion", [])
+    first = payer.sign()
+    said = [(await chain.send_raw([raw]))[0] for raw in (first, first, payer.sign(nonce=1, chain_id=1))]
+    rows = [row for row in ROWS if row.source == "recorded here"]
+    assert rows
+    for row in rows:
+        assert f"anvil/v{row.version}" in version
+        assert row.kind in [answer.kind for answer in said if row.text in answer.text.lower()], row
+
+
 async def test_a_waiting_transaction_is_known_and_can_be_replaced(
     waiting: tools.Anvil, transport: HttpTransport
 ) -> None:
@@ -168,6 +177,53 @@ async def test_one_of_several_endpoints_is_enough(node: tools.Anvil, transport: 
     chain = EvmChain(JsonRpc([dead, node.url], transport, chain_id=31337), Finality(blocks=1))
     assert (await chain.head()).number >= 0
     assert await send_one(chain, Payer(node).sign()) is SendKind.ACCEPTED
+
+
+async def test_two_endpoints_of_one_chain_agree_and_each_is_needed(node: tools.Anvil, transport: HttpTransport) -> None:
+    payer, raw = Payer(node), b""
+    front = Throttle(node.url, limit=10_000)
+    try:
+        rpc = JsonRpc([node.url, front.url], transport, chain_id=31337, agreement=True)
+        chain = EvmChain(rpc, Finality(blocks=1))
+        raw = payer.sign()
+        assert await send_one(chain, raw) in (SendKind.ACCEPTED, SendKind.KNOWN)
+        (receipt,) = await mined(chain, [tx_hash(raw)])
+        final = await chain.final()
+        assert final.number >= receipt.block_number
+        assert await chain.block_hash_at(receipt.block_number) == receipt.block_hash
+        assert await chain.nonce_at(payer.address, final.number) == 1
+        taker = Consumed(hash=tx_hash(raw), block_number=receipt.block_number)
+        assert await chain.transaction_at(payer.address, 0, final.number) == taker
+        assert await chain.transaction_at(payer.address, 1, final.number) is None
+        assert await chain.code_at(payer.address) == b""
+        assert front.methods.count("eth_getTransactionReceipt") > 0
+    finally:
+        front.close()
+    with pytest.raises(ChainUnavailable, match="two RPC endpoints have to agree"):
+        await chain.final()
+    with pytest.raises(ChainUnavailable, match="two RPC endpoints have to agree"):
+        await chain.receipts([tx_hash(raw)])
+    assert await chain.nonce_at(payer.address) == 1  # nothing is decided by the newest
+
+
+async def test_a_chain_without_eip_1559_is_paid_with_one_price(
+    anvil: tools.StartAnvil, transport: HttpTransport
+) -> None:
+    node = anvil(options=["--hardfork", "berlin"])
+    chain = EvmChain(JsonRpc([node.url], transport, chain_id=31337), Finality(blocks=1), fee_model="legacy")
+    payer, recipient = Payer(node), "0x" + secrets.token_hex(20)
+    fees = await chain.fees()
+    assert (fees.base_fee, fees.tip_slow) == (0, fees.tip_fast)
+    unsigned = Legacy(chain_id=31337, nonce=0, gas_price=fees.tip_standard, gas_limit=21_000, to=recipient, value=7)
+    raw = unsigned.encode(payer.key.sign(unsigned.signing_hash()))
+    assert await send_one(chain, raw) is SendKind.ACCEPTED
+    (receipt,) = await mined(chain, [tx_hash(raw)])
+    assert (receipt.status, receipt.effective_gas_price) == (1, fees.tip_standard)
+    head = await chain.head()
+    assert await chain.balance_at(recipient, COIN, head.number) == 7
+    assert await chain.balance_at(payer.address, COIN, head.number) == 10**18 - 7 - fee_paid(receipt)
+    assert await chain.data_fee(len(raw)) == 0
+    assert await send_one(chain, payer.sign(nonce=1)) is not SendKind.ACCEPTED  # of type 2: not taken here
 
 
 async def test_a_node_of_another_chain_is_refused(node: tools.Anvil, transport: HttpTransport) -> None:
@@ -236,63 +292,23 @@ async def test_tokens_are_read_called_and_estimated(node: tools.Anvil, chain: Ev
         await chain.estimate_gas(payer.address, contract, 0, erc20_transfer(recipient, 101))
     with pytest.raises(CallReverted):
         await chain.call(contract, erc20_transfer(recipient, 1))  # nobody in particular owns nothing
-    with pytest.raises(ChainUnavailable):  # an address without code answers no balance
-        wrong = Asset(network="EthereumSepolia", kind="Erc20", contract=recipient, symbol="USDC", decimals=6)
+    wrong = Asset(network="EthereumSepolia", kind="Erc20", contract=recipient, symbol="USDC", decimals=6)
+    with pytest.raises(CallReverted):  # an address without code answers no balance
         await chain.balance_at(payer.address, wrong, minted)
+    assert await chain.balances(payer.address, [COIN, wrong, token]) == [10**18, None, 100]
 
 
-class WallClock:
-    """A clock that stands still."""
-
-    def now(self) -> int:
-        """Return a fixed instant."""
-        return 1_700_000_000_000_000
-
-
-async def test_what_the_signer_signs_pays_exactly_the_intent(
-    node: tools.Anvil, chain: EvmChain, tmp_path: Path
-) -> None:
-    keystore = Keystore("ks", secrets.token_bytes(64))
-    journal = Journal.create(tmp_path / "journal.sqlite", root="r", keystore_id="ks")
-    networks = {"EthereumSepolia": 31337}
-    signer = LocalSigner(keystore, journal, networks=networks, clock=WallClock())
-    payer = (await signer.create_key("wa-1")).address
-    contract, recipient = tools.deploy(node.url, "TestDollar"), "0x" + secrets.token_hex(20)
-    tools.set_coin_balance(node.url, payer, 10**18)
-    tools.mint(node.url, contract, payer, 100)
-
-    def request(nonce: int, asset: str, amount: int) -> SignRequest:
-        intent = Intent(
-            org="or-1",
-            external_id=f"order {nonce}",
-            initiator="us-1",
-            wallet="wa-1",
-            network="EthereumSepolia",
-            chain_id=31337,
-            asset=asset,
-            recipient=recipient,
-            amount=str(amount),
-            memo="",
-            priority="Standard",
-        )
-        return SignRequest(
-            intent=intent.document(),
-            transfer_id=f"xfr-{nonce}",
-            wallet_id="wa-1",
-            nonce=nonce,
-            gas_limit=100_000,
-            max_fee_per_gas=10 * GWEI,
-            max_priority_fee_per_gas=GWEI,
-            fee_cap=10**16,
-        )
-
-    signed = await signer.sign([request(0, "native", 7), request(1, contract, 40)])
-    raws = [answer.raw for answer in signed if isinstance(answer, Signed)]
-    hashes = [answer.hash for answer in signed if isinstance(answer, Signed)]
+async def test_what_the_codec_writes_pays_exactly_what_it_says(node: tools.Anvil, chain: EvmChain) -> None:
+    payer, recipient = Payer(node), "0x" + secrets.token_hex(20)
+    contract = tools.deploy(node.url, "TestDollar")
+    tools.mint(node.url, contract, payer.address, 100)
+    raws = [
+        payer.sign(to=recipient, value=7),
+        payer.sign(nonce=1, to=contract, value=0, data=erc20_transfer(recipient, 40), gas_limit=100_000),
+    ]
     assert [answer.kind for answer in await chain.send_raw(raws)] == [SendKind.ACCEPTED] * 2
-    coin, token = await mined(chain, hashes)
+    coin, token = await mined(chain, [tx_hash(raw) for raw in raws])
     assert (coin.status, token.status) == (1, 1)
-    assert [parse_transfer_log(log) for log in token.logs] == [(contract, payer, recipient, 40)]
+    assert [parse_transfer_log(log) for log in token.logs] == [(contract, payer.address, recipient, 40)]
     assert tools.coin_balance(node.url, recipient) == 7
     assert tools.token_balance(node.url, contract, recipient) == 40
-    journal.close()

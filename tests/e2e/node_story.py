@@ -225,4 +225,20 @@ def check_transfers(result: Any, approver_id: str) -> None:
     assert {each["txHash"] for each in result["history"]["items"]} == {each["txHash"] for each in result["paid"]}
 
 
-STEPS: tuple[Step, ...] = (identities, settings, money)
+def replacing(world: World) -> list[Exchange]:
+    """One is canceled before it is in a block, and nobody is paid."""
+    wallet = world.wallet("full-node-replacing", tags=("full-node-replacing",), coins=ETH, dollars=0)
+    bot = world.service_account("full-node-replacer", [*PAYER, "Wallets:Transactions:Create"])
+    recipient = "0x" + "69" * 20
+    with world.no_blocks():
+        result = run(world, "replace.mjs", bot=caller(bot), recipient=recipient, walletId=wallet["id"])
+    void = assert_conforms(result["void"], wallet_types.CancelTransferResponse)
+    assert (result["again"]["id"], result["seen"]["replacementId"]) == (void["id"], void["id"])
+    assert result["unknown"]["httpStatus"] == 404
+    done = world.wait_for(result["paid"], "Failed")
+    assert_conforms(done, wallet_types.GetTransferResponse, also=TRANSFER_EXTRAS)
+    assert world.chain.balance(recipient) == 0
+    return of_script(result)
+
+
+STEPS: tuple[Step, ...] = (identities, settings, money, replacing)

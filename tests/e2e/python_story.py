@@ -343,6 +343,28 @@ def transfers(world: World) -> None:
     }
 
 
+def replacing(world: World) -> None:
+    """Before one is in a block it is sped up, then canceled: the answers are transactions, and nobody is paid."""
+    wallet = world.wallet("full-python-replacing", tags=("full-python-replacing",), coins=ETH, dollars=0)
+    bot = world.service_account("full-python-replacer", [*PAYER, "Wallets:Transactions:Create"])
+    calls, recipient = bot.sdk.wallets, "0x" + "68" * 20
+    with world.no_blocks():
+        paid = world.pay(bot, wallet, recipient, 7, "full-python-replaced")
+        world.wait_for(paid, "Broadcasted")
+        faster = calls.speed_up_transfer(wallet["id"], paid["id"])
+        assert_conforms(faster, wallet_types.SpeedUpTransferResponse)
+        until(lambda: world.is_sent(faster["id"]), "the speed-up to be sent")
+        void = calls.cancel_transfer(wallet["id"], paid["id"])
+        assert_conforms(void, wallet_types.CancelTransferResponse)
+        assert calls.cancel_transfer(wallet["id"], paid["id"])["id"] == void["id"]
+        refused(lambda: calls.speed_up_transfer(wallet["id"], paid["id"]), 412)
+        until(lambda: world.is_sent(void["id"]), "the void to be sent")
+    done = world.wait_for(paid, "Failed")
+    assert_conforms(done, wallet_types.GetTransferResponse, also=TRANSFER_EXTRAS)
+    assert done["replacementId"] == void["id"] != faster["id"]
+    assert world.chain.balance(recipient) == 0
+
+
 def rules_at_work(world: World) -> None:
     """A limit in the asset's own units blocks what is above it; a policy without action only reports."""
     tag = "full-python-nominal"
@@ -413,6 +435,7 @@ STEPS = (
     policies_about_permissions,
     wallets,
     transfers,
+    replacing,
     rules_at_work,
     webhooks,
 )

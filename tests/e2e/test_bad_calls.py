@@ -23,6 +23,7 @@ UNKNOWN = {
     "changeId": "cr",
     "credentialUuid": "cr",
     "tokenId": "to",
+    "freezeId": "frz",
 }
 
 
@@ -277,6 +278,9 @@ BODIES: dict[str, Any] = {
     "Registration": {"firstFactorCredential": {"credentialKind": "Key", "credentialInfo": {}}},
     "RegistrationInit": {"username": "x", "registrationCode": "x"},
     "Tags": {"tags": ["a"]},
+    "LiftFreeze": {"scope": "all", "subject": "", "reason": "a wrong alarm"},
+    "ReseedSigner": {"journalId": "journal", "minNonces": {}, "reason": "the disk was lost"},
+    "UnfreezeNetwork": {"network": NETWORK, "reason": "a wrong alarm"},
     "Unfreeze": {"reason": "x"},
     "UnfreezeAsset": {"network": NETWORK, "asset": TOKEN, "reason": "x"},
     "UpdatePat": {"name": "y"},

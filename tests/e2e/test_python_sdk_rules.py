@@ -107,6 +107,7 @@ def forbidden_calls(world: World, sdk: Any, wallet: Any) -> dict[str, Callable[[
         "Wallets:Tags:Add": lambda: wallets.tag_wallet(wallet["id"], {"tags": ["free"]}),
         "Wallets:Tags:Remove": lambda: wallets.untag_wallet(wallet["id"], {"tags": ["payouts"]}),
         "Wallets:Transfers:Abort": lambda: wallets.abort_transfer(wallet["id"], something),
+        "Wallets:Transactions:Create": lambda: wallets.cancel_transfer(wallet["id"], something),
         "Webhooks:Create": lambda: webhooks.create_webhook(hook),
         "Webhooks:Read": webhooks.list_webhooks,
         "Webhooks:Update": lambda: webhooks.update_webhook(something, {"status": "Disabled"}),
@@ -119,7 +120,7 @@ def forbidden_calls(world: World, sdk: Any, wallet: Any) -> dict[str, Callable[[
 NOT_OFFERED = {"Auth:Users:Update"}
 """Operations that no call needs yet."""
 
-OURS = {"Config:Apply", "Wallets:Unfreeze"}
+OURS = {"Config:Apply", "Outlay:Unfreeze", "Signer:Reseed", "Wallets:Unfreeze"}
 """Operations of calls that only we have."""
 
 
@@ -136,6 +137,8 @@ def test_a_service_account_can_do_only_what_its_permission_names(world: World, b
     ours = Client(world.url, token=bot.token, credential_id=bot.credential_id, private_key=bot.private_key)
     bodies: dict[str, tuple[str, Any]] = {
         "Config:Apply": ("/v1/config", {"moneySettings": ours.read("/v1/config")["moneySettings"]}),
+        "Outlay:Unfreeze": ("/v1/networks/unfreeze", {"network": NETWORK, "reason": "looked at"}),
+        "Signer:Reseed": ("/v1/signer/reseed", {"journalId": "journal", "minNonces": {}, "reason": "it was lost"}),
         "Wallets:Unfreeze": (f"/v1/wallets/{wallet['id']}/unfreeze", {"reason": "looked at"}),
     }
     assert set(bodies) == OURS

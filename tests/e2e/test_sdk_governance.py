@@ -417,7 +417,7 @@ def test_a_decision_signed_over_older_records_is_signed_again(council: Council) 
 
 def test_whatever_waits_is_in_the_stories_and_in_the_table_of_compatibility() -> None:
     described = {f"{method.upper()} {path}" for method, path in openapi.MAY_WAIT}
-    assert described - {"PUT /v1/config"} == WAITING.keys()
+    assert {call for call in described if " /v1/" not in call} == WAITING.keys()
     for call in WAITING:
         method, path = call.split()
         operation = contract.find(method, path.replace("{", "").replace("}", ""))

@@ -10,158 +10,39 @@ One server serves every test. Each test pays from wallets of its own; a wallet t
 =================  ==================================================================================================
 """
 
-import itertools
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from dfns_sdk import DfnsError
 
-from outlay.app import Application, Layout
+from outlay.app import Application
 from outlay.core.errors import Unavailable
+from outlay.layout import Layout
 from tests import tools
 from tests.fault.proxy import Proxy
-from tests.world import ETH, NETWORK, USDC, Identity, Receiver, World, until
-
-REVERTING_CODE = "0x60006000fd"
-
-_numbers = itertools.count(1)
+from tests.scene import REVERTING_CODE, Net, Scene, chain_nonce, fresh, in_pool, network_text, spend_as
+from tests.world import ETH, NETWORK, USDC, Receiver, World, until
 
 
-@dataclass(frozen=True, kw_only=True)
-class Net:
-    """One network of the server."""
-
-    name: str
-    url: str  #: the node itself, past every proxy
-    tokens: Mapping[str, str]  #: contract by name
-    blocks: int  #: that make a block final
-
-    def mine(self, blocks: int = 1) -> None:
-        """Mine blocks now."""
-        tools.mine(self.url, blocks)
-
-
-class Scene:
-    """The server, its networks and a program that pays."""
+class Sending(Scene):
+    """A server with four networks."""
 
     def __init__(self, world: World, nets: Mapping[str, Net], slow_proxy: Proxy, wrong: Proxy, wrong_url: str) -> None:
         """Take over what the fixture opened."""
-        self.world, self.slow_proxy, self.wrong, self.wrong_url = world, slow_proxy, wrong, wrong_url
+        super().__init__(world, list(nets.values()))
+        self.slow_proxy, self.wrong, self.wrong_url = slow_proxy, wrong, wrong_url
         self.quick, self.slow, self.odd, self.mixed = (nets[name] for name in ("quick", "slow", "odd", "mixed"))
-        self.bot: Identity = world.service_account("payouts bot")
-
-    def wallet(self, net: Net, *, coins: int = ETH, tokens: Mapping[str, int] | None = None) -> Any:
-        """Create a wallet on ``net``, pay in, and wait until all of it can be spent."""
-        made = self.world.admin.sdk.wallets.create_wallet({"network": net.name, "name": f"hot {next(_numbers)}"})
-        self.fund(net, made, coins=coins, tokens=tokens)
-        return made
-
-    def fund(self, net: Net, wallet: Any, *, coins: int = 0, tokens: Mapping[str, int] | None = None) -> None:
-        """Pay into a wallet for which no payout waits, and wait until the ledger has it all."""
-        added = {net.tokens[name]: amount for name, amount in (tokens or {}).items()}
-        if coins:
-            added["native"] = coins
-        wanted = {asset: self.held(wallet, asset)["spendable"] + amount for asset, amount in added.items()}
-        self.pay_in(net, wallet, coins=coins, tokens=tokens)
-        until(
-            lambda: all(self.held(wallet, asset)["spendable"] >= wanted[asset] for asset in wanted),
-            f"{wanted} in {wallet['id']}",
-        )
-
-    def pay_in(self, net: Net, wallet: Any, *, coins: int = 0, tokens: Mapping[str, int] | None = None) -> None:
-        """Pay into a wallet; final when this returns, but the server may not have looked yet."""
-        for name, amount in (tokens or {}).items():
-            tools.mint(net.url, net.tokens[name], wallet["address"], amount)
-        if coins:
-            tools.send(net.url, to=wallet["address"], value=coins)
-        net.mine(net.blocks - 1)
-
-    def pay(
-        self, wallet: Any, amount: int, *, to: str | None = None, contract: str | None = None, client: Any = None
-    ) -> Any:
-        """Request a payout, to somebody new unless told otherwise."""
-        asset = {"kind": "Native"} if contract is None else {"kind": "Erc20", "contract": contract}
-        body = {**asset, "to": to or fresh(), "amount": str(amount), "externalId": f"payout-{next(_numbers)}"}
-        return (client or self.bot.sdk).wallets.transfer_asset(wallet["id"], body)
-
-    def read(self, transfer: Any) -> Any:
-        """Return the transfer as it is now."""
-        return self.bot.sdk.wallets.get_transfer(transfer["walletId"], transfer["id"])
-
-    def wait_until(self, transfer: Any, member: str, *values: Any) -> Any:
-        """Return the transfer once ``member`` has one of ``values`` (any value at all if none are given)."""
-
-        def reached() -> Any:
-            now = self.read(transfer)
-            return now if (now.get(member) in values if values else member in now) else None
-
-        return until(reached, f"{member} {values} of {self.read(transfer)}")
-
-    def confirmed(self, transfer: Any) -> Any:
-        """Return the transfer once it is confirmed."""
-        return self.world.wait_for(transfer, "Confirmed")
 
     def looks_at_slow(self) -> None:
         """Wait until the server has surely asked for all receipts on ``slow`` since the newest block."""
         self.slow_proxy.wait_for("eth_getTransactionReceipt", 6)
 
-    def history(self, transfer: Any) -> list[str]:
-        """Return every event of a transfer's life so far, in order."""
-        rows = self.world.rows("SELECT event FROM transition WHERE transfer_id = ? ORDER BY seq", transfer["id"])
-        return [row["event"] for row in rows]
-
-    def wait_for_event(self, transfer: Any, event: str, times: int = 1) -> None:
-        """Wait until ``event`` is in the transfer's history that often."""
-        until(lambda: self.history(transfer).count(event) >= times, f"{event} x {times} in {transfer['id']}")
-
-    def held(self, wallet: Any, asset: str) -> dict[str, int]:
-        """Return what the ledger holds for a wallet: base units, ``spendable`` and ``reserved``."""
-        found = {"spendable": 0, "reserved": 0}
-        for row in self.world.rows("SELECT * FROM account WHERE owner = ? AND asset = ?", wallet["id"], asset):
-            found[row["kind"]] = int(row["debits"]) - int(row["credits"])
-        return found
-
-    def frozen(self, wallet: Any) -> str:
-        """Return why a wallet is frozen, once it is."""
-        read = self.world.admin.sdk.wallets.get_wallet
-        return str(until(lambda: read(wallet["id"]).get("frozenReason"), f"{wallet['id']} to be frozen"))
-
-    def assert_ledger_equals_chain(self, net: Net, wallet: Any) -> None:
-        """Compare what the ledger says a wallet holds with the newest block."""
-        balances = {"native": tools.coin_balance(net.url, wallet["address"])}
-        for contract in net.tokens.values():
-            balances[contract] = tools.token_balance(net.url, contract, wallet["address"])
-        assert {asset: sum(self.held(wallet, asset).values()) for asset in balances} == balances
-
-
-def fresh() -> str:
-    """Return an address nobody has ever paid."""
-    return "0x" + os.urandom(20).hex()
-
-
-def network_text(net: Net, chain_id: int, urls: Sequence[str]) -> str:
-    """Return the part of the configuration that describes a network."""
-    assets = "".join(
-        f'[[assets]]\nnetwork = "{net.name}"\ncontract = "{contract}"\nsymbol = "{name}"\ndecimals = 6\n'
-        for name, contract in net.tokens.items()
-    )
-    return f"""
-[networks.{net.name}]
-chain_id = {chain_id}
-rpc_urls = [{", ".join(f'"{url}"' for url in urls)}]
-finality = {{ blocks = {net.blocks} }}
-native = {{ symbol = "ETH", decimals = 18 }}
-fee_cap = "10000000000000000"
-{assets}"""
-
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory, anvil: tools.StartAnvil) -> Iterator[Scene]:
+def scene(tmp_path_factory: pytest.TempPathFactory, anvil: tools.StartAnvil) -> Iterator[Sending]:
     """Open the server on its four networks."""
     with ExitStack() as closing:
         slow_node = anvil(chain_id=31338, options=("--no-mining",))
@@ -170,10 +51,15 @@ def scene(tmp_path_factory: pytest.TempPathFactory, anvil: tools.StartAnvil) -> 
         closing.callback(slow_proxy.close)
         closing.callback(wrong_proxy.close)
         odd_tokens = {name: tools.deploy(odd_node.url, name) for name in ("FeeToken", "FalseToken", "NoReturnToken")}
+        odd_decimals = {"Issued": 6, "Cents": 2, "Atoms": 24}
+        odd_tokens |= {name: tools.deploy(odd_node.url, "IssuedToken", [n]) for name, n in odd_decimals.items()}
+        moved = tools.deploy(odd_node.url, "IssuedToken", [6])
+        odd_tokens["Moved"] = tools.deploy(odd_node.url, "SecondEntry", [moved])
+        tools.send_contract(odd_node.url, moved, "IssuedToken", "addSecond", [odd_tokens["Moved"]])
         dollar = {"TestDollar": tools.deploy(slow_node.url, "TestDollar")}
         nets = {
             "slow": Net(name="BaseSepolia", url=slow_node.url, tokens=dollar, blocks=3),
-            "odd": Net(name="ArbitrumSepolia", url=odd_node.url, tokens=odd_tokens, blocks=1),
+            "odd": Net(name="ArbitrumSepolia", url=odd_node.url, tokens=odd_tokens, blocks=1, decimals=odd_decimals),
             "mixed": Net(name="OptimismSepolia", url=mixed_node.url, tokens={}, blocks=1),
         }
         extra = (
@@ -184,11 +70,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory, anvil: tools.StartAnvil) -> 
         folder = tmp_path_factory.mktemp("sending")
         world = closing.enter_context(World.open(folder, preset="none", extra=extra))
         nets["quick"] = Net(name=NETWORK, url=world.chain.url, tokens={"TestDollar": world.token}, blocks=1)
-        yield Scene(world, nets, slow_proxy, wrong_proxy, wrong_node.url)
+        yield Sending(world, nets, slow_proxy, wrong_proxy, wrong_node.url)
 
 
 @pytest.fixture
-def receiver(scene: Scene) -> Iterator[Receiver]:
+def receiver(scene: Sending) -> Iterator[Receiver]:
     """Receive every event for one test."""
     with scene.world.receiver() as (receiver, _):
         yield receiver
@@ -197,7 +83,7 @@ def receiver(scene: Scene) -> Iterator[Receiver]:
 # Finality and reorganisations
 
 
-def test_a_payout_is_confirmed_only_when_three_blocks_stand(scene: Scene) -> None:
+def test_a_payout_is_confirmed_only_when_three_blocks_stand(scene: Sending) -> None:
     wallet = scene.wallet(scene.slow)
     paid = scene.wait_until(scene.pay(wallet, 10**15), "status", "Broadcasted")
     for _ in range(2):
@@ -212,12 +98,12 @@ def test_a_payout_is_confirmed_only_when_three_blocks_stand(scene: Scene) -> Non
     scene.assert_ledger_equals_chain(scene.slow, wallet)
 
 
-def test_after_a_reorganisation_the_same_bytes_are_sent_again_and_pay_once(scene: Scene, receiver: Receiver) -> None:
+def test_after_a_reorganisation_the_same_bytes_are_sent_again_and_pay_once(scene: Sending, receiver: Receiver) -> None:
     wallet, recipient = scene.wallet(scene.slow), fresh()
     paid = scene.wait_until(scene.pay(wallet, 10**15, to=recipient), "status", "Broadcasted")
     scene.slow.mine()
     scene.wait_for_event(paid, "mined")
-    before = scene.world.rows('SELECT * FROM "transaction" WHERE transfer_id = ?', paid["id"])
+    before = scene.signed(paid)
 
     tools.rpc(scene.slow.url, "anvil_reorg", [1, []])
     scene.wait_for_event(paid, "reorged")
@@ -227,8 +113,7 @@ def test_after_a_reorganisation_the_same_bytes_are_sent_again_and_pay_once(scene
     scene.slow.mine(3)
 
     done = scene.confirmed(paid)
-    after = scene.world.rows('SELECT * FROM "transaction" WHERE transfer_id = ?', paid["id"])
-    assert [(row["raw"], row["nonce"], row["hash"]) for row in after] == [
+    assert [(row["raw"], row["nonce"], row["hash"]) for row in scene.signed(paid)] == [
         (row["raw"], row["nonce"], row["hash"]) for row in before
     ]
     assert done["txHash"] == paid["txHash"]
@@ -240,14 +125,8 @@ def test_after_a_reorganisation_the_same_bytes_are_sent_again_and_pay_once(scene
     scene.assert_ledger_equals_chain(scene.slow, wallet)
 
 
-def in_pool(net: Net, tx_hash: str) -> bool:
-    """Tell whether the node knows the transaction and has it in no block."""
-    found = tools.rpc(net.url, "eth_getTransactionByHash", [tx_hash])
-    return found is not None and found["blockNumber"] is None
-
-
 def test_a_revert_is_failed_only_when_final_and_its_fee_is_posted_and_velocity_corrected(
-    scene: Scene, receiver: Receiver
+    scene: Sending, receiver: Receiver
 ) -> None:
     wallet, recipient = scene.wallet(scene.slow, coins=3 * ETH), fresh()
     cap = {"limit": 4000, "currency": "USD", "timeframe": 60}  # one coin is 3,000
@@ -293,7 +172,7 @@ def test_a_revert_is_failed_only_when_final_and_its_fee_is_posted_and_velocity_c
 
 @pytest.mark.parametrize(("token", "left"), [("FeeToken", 5 * USDC), ("FalseToken", 0)])
 def test_another_effect_than_asked_stops_asset_and_wallet_and_gives_nothing_back(
-    scene: Scene, receiver: Receiver, token: str, left: int
+    scene: Sending, receiver: Receiver, token: str, left: int
 ) -> None:
     contract, amount, funds = scene.odd.tokens[token], 5 * USDC, 50 * USDC
     wallet, other = (scene.wallet(scene.odd, tokens={token: funds, "NoReturnToken": funds}) for _ in range(2))
@@ -320,7 +199,7 @@ def test_another_effect_than_asked_stops_asset_and_wallet_and_gives_nothing_back
     assert kinds == {"wallet.transfer.requested", "wallet.transfer.broadcasted"}
 
 
-def test_a_token_that_answers_nothing_is_paid_by_its_log(scene: Scene) -> None:
+def test_a_token_that_answers_nothing_is_paid_by_its_log(scene: Sending) -> None:
     contract, recipient = scene.odd.tokens["NoReturnToken"], fresh()
     wallet = scene.wallet(scene.odd, tokens={"NoReturnToken": 10 * USDC})
     scene.confirmed(scene.pay(wallet, 7 * USDC, to=recipient, contract=contract))
@@ -328,12 +207,65 @@ def test_a_token_that_answers_nothing_is_paid_by_its_log(scene: Scene) -> None:
     scene.assert_ledger_equals_chain(scene.odd, wallet)
 
 
+@pytest.mark.parametrize("token", ["Cents", "Atoms"])
+def test_a_token_with_few_or_many_decimals_is_paid_to_the_last_unit(scene: Sending, token: str) -> None:
+    contract, recipient, decimals = scene.odd.tokens[token], fresh(), scene.odd.decimals[token]
+    funds = 12_345 * 10**decimals + 9
+    wallet = scene.wallet(scene.odd, tokens={token: funds})
+    done = scene.confirmed(scene.pay(wallet, funds - 1, to=recipient, contract=contract))
+    assert done["metadata"]["asset"]["decimals"] == decimals
+    assert tools.token_balance(scene.odd.url, contract, recipient) == funds - 1
+    assert scene.held(wallet, contract) == {"spendable": 1, "reserved": 0}
+    scene.assert_ledger_equals_chain(scene.odd, wallet)
+
+
+def test_a_paused_token_waits_and_holds_up_no_other(scene: Sending) -> None:
+    contract, recipient = scene.odd.tokens["Issued"], fresh()
+    wallet = scene.wallet(scene.odd, tokens={"Issued": 10 * USDC, "Cents": 100})
+    tools.send_contract(scene.odd.url, contract, "IssuedToken", "pause", [True])
+    waiting = scene.wait_until(scene.pay(wallet, 7 * USDC, to=recipient, contract=contract), "waitingReason")
+    assert "revert" in waiting["waitingReason"]
+    scene.confirmed(scene.pay(wallet, 100, contract=scene.odd.tokens["Cents"]))
+    assert scene.history(waiting) == ["allowed"], "nothing was signed, no nonce was given"
+    tools.send_contract(scene.odd.url, contract, "IssuedToken", "pause", [False])
+    scene.confirmed(waiting)
+    assert tools.token_balance(scene.odd.url, contract, recipient) == 7 * USDC
+    scene.assert_ledger_equals_chain(scene.odd, wallet)
+
+
+@pytest.mark.parametrize("who", ["recipient", "wallet"])
+def test_an_account_that_the_issuer_refuses_waits_alone(scene: Sending, who: str) -> None:
+    contract, recipient = scene.odd.tokens["Issued"], fresh()
+    wallet, other = (scene.wallet(scene.odd, tokens={"Issued": 10 * USDC}) for _ in range(2))
+    refused = recipient if who == "recipient" else wallet["address"]
+    tools.send_contract(scene.odd.url, contract, "IssuedToken", "refuse", [refused, True])
+    waiting = scene.wait_until(scene.pay(wallet, USDC, to=recipient, contract=contract), "waitingReason")
+    scene.confirmed(scene.pay(wallet if who == "recipient" else other, USDC, contract=contract))
+    assert scene.history(waiting) == ["allowed"]
+    tools.send_contract(scene.odd.url, contract, "IssuedToken", "refuse", [refused, False])
+    scene.confirmed(waiting)
+    assert tools.token_balance(scene.odd.url, contract, recipient) == USDC
+    scene.assert_ledger_equals_chain(scene.odd, wallet)
+
+
+def test_a_token_at_its_second_address_is_stopped_and_never_called_paid(scene: Sending) -> None:
+    """What moves is logged by the first address: whether it was this payout, its own log does not tell."""
+    contract = scene.odd.tokens["Moved"]
+    wallet = scene.wallet(scene.odd)
+    first = tools.call_contract(scene.odd.url, contract, "SecondEntry", "token")
+    tools.mint(scene.odd.url, first, wallet["address"], 10 * USDC)
+    until(lambda: scene.held(wallet, contract)["spendable"] == 10 * USDC, "the balance at the second address")
+    paid = scene.wait_until(scene.pay(wallet, USDC, contract=contract), "flag", "effect_mismatch")
+    assert scene.frozen(wallet).startswith(f"transfer {paid['id']} had another effect than asked")
+    assert scene.read(paid)["status"] == "Broadcasted"
+
+
 # Funds
 
 
 @pytest.mark.parametrize("token", [None, "TestDollar"])
 def test_a_payout_without_funds_waits_and_flows_when_they_come(
-    scene: Scene, receiver: Receiver, token: str | None
+    scene: Sending, receiver: Receiver, token: str | None
 ) -> None:
     contract = scene.quick.tokens[token] if token else None
     wallet = scene.wallet(scene.quick, coins=ETH if token else 10**15)
@@ -374,14 +306,14 @@ def test_a_payout_without_funds_waits_and_flows_when_they_come(
     scene.assert_ledger_equals_chain(scene.quick, wallet)
 
 
-def test_many_payouts_that_wait_hold_up_none_that_can_go(scene: Scene) -> None:
+def test_many_payouts_that_wait_hold_up_none_that_can_go(scene: Sending) -> None:
     wallet = scene.wallet(scene.quick)
     for _ in range(20):
         scene.pay(wallet, 100 * ETH)
     scene.confirmed(scene.pay(wallet, 10**15))
 
 
-def test_a_payout_that_would_revert_waits_and_flows_when_it_no_longer_does(scene: Scene) -> None:
+def test_a_payout_that_would_revert_waits_and_flows_when_it_no_longer_does(scene: Sending) -> None:
     wallet, recipient = scene.wallet(scene.quick), fresh()
     tools.rpc(scene.quick.url, "anvil_setCode", [recipient, REVERTING_CODE])
     waiting = scene.wait_until(scene.pay(wallet, 10**15, to=recipient), "waitingReason")
@@ -392,7 +324,7 @@ def test_a_payout_that_would_revert_waits_and_flows_when_it_no_longer_does(scene
     assert tools.coin_balance(scene.quick.url, recipient) == 10**15
 
 
-def test_dust_is_posted_as_inflow(scene: Scene, receiver: Receiver) -> None:
+def test_dust_is_posted_as_inflow(scene: Sending, receiver: Receiver) -> None:
     wallet = scene.wallet(scene.quick)
     scene.fund(scene.quick, wallet, coins=1)
     event = receiver.wait_for("wallet.blockchainevent.detected", lambda data: data["blockchainEvent"]["value"] == "1")[
@@ -406,7 +338,7 @@ def test_dust_is_posted_as_inflow(scene: Scene, receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("paid_before", [False, True])
-def test_foreign_use_of_a_wallets_key_freezes_it_and_no_other(scene: Scene, paid_before: bool) -> None:
+def test_foreign_use_of_a_wallets_key_freezes_it_and_no_other(scene: Sending, paid_before: bool) -> None:
     wallet, other = scene.wallet(scene.quick), scene.wallet(scene.quick)
     if paid_before:
         scene.confirmed(scene.pay(wallet, 10**15))
@@ -417,7 +349,7 @@ def test_foreign_use_of_a_wallets_key_freezes_it_and_no_other(scene: Scene, paid
     scene.confirmed(scene.pay(other, 10**15))
 
 
-def test_a_nonce_taken_by_somebody_else_freezes_the_wallet_and_decides_nothing(scene: Scene) -> None:
+def test_a_nonce_taken_by_somebody_else_freezes_the_wallet_and_decides_nothing(scene: Sending) -> None:
     wallet = scene.wallet(scene.slow)
     scene.slow_proxy.refused = ["eth_sendRawTransaction"]
     try:
@@ -426,23 +358,16 @@ def test_a_nonce_taken_by_somebody_else_freezes_the_wallet_and_decides_nothing(s
     finally:
         scene.slow_proxy.refused = ()
     scene.slow.mine(3)
-    assert "nonce 0 is not our transaction" in scene.frozen(wallet)
+    assert "took nonce 0 and may have paid what" in scene.frozen(wallet)
     now = scene.read(paid)
     assert now["status"] == "Broadcasted", "bytes were signed: that they are on no chain we see proves nothing"
     assert scene.held(wallet, "native")["reserved"] > 10**15
 
 
-def spend_as(net: Net, wallet: Any) -> None:
-    """Spend one wei with the wallet's key, past the server."""
-    tools.rpc(net.url, "anvil_impersonateAccount", [wallet["address"]])
-    tools.send(net.url, to=fresh(), value=1, sender=wallet["address"])
-    tools.rpc(net.url, "anvil_stopImpersonatingAccount", [wallet["address"]])
-
-
 # Endpoints that fail
 
 
-def test_payouts_wait_while_the_chain_is_down_and_flow_when_it_is_back(scene: Scene) -> None:
+def test_payouts_wait_while_the_chain_is_down_and_flow_when_it_is_back(scene: Sending) -> None:
     wallet, other = scene.wallet(scene.slow), scene.wallet(scene.quick)
     scene.slow_proxy.down = True
     try:
@@ -460,7 +385,7 @@ def test_payouts_wait_while_the_chain_is_down_and_flow_when_it_is_back(scene: Sc
     scene.assert_ledger_equals_chain(scene.slow, wallet)
 
 
-def test_a_send_without_answer_is_repeated_with_the_same_bytes(scene: Scene) -> None:
+def test_a_send_without_answer_is_repeated_with_the_same_bytes(scene: Sending) -> None:
     wallet, recipient = scene.wallet(scene.slow), fresh()
     scene.slow_proxy.refused = ["eth_sendRawTransaction"]
     try:
@@ -474,7 +399,7 @@ def test_a_send_without_answer_is_repeated_with_the_same_bytes(scene: Scene) -> 
     assert tools.coin_balance(scene.slow.url, recipient) == 10**15
 
 
-def test_an_endpoint_of_another_chain_is_asked_for_its_id_and_nothing_else(scene: Scene) -> None:
+def test_an_endpoint_of_another_chain_is_asked_for_its_id_and_nothing_else(scene: Sending) -> None:
     wallet, recipient = scene.wallet(scene.mixed), fresh()
     scene.confirmed(scene.pay(wallet, 10**15, to=recipient))
     assert tools.coin_balance(scene.mixed.url, recipient) == 10**15
@@ -486,7 +411,7 @@ def test_an_endpoint_of_another_chain_is_asked_for_its_id_and_nothing_else(scene
 # Many at once
 
 
-def test_twenty_payouts_at_once_take_every_nonce_in_order(scene: Scene) -> None:
+def test_twenty_payouts_at_once_take_every_nonce_in_order(scene: Sending) -> None:
     wallet = scene.wallet(scene.quick, tokens={"TestDollar": 100 * USDC})
     before = chain_nonce(scene.quick, wallet)
 
@@ -507,12 +432,7 @@ def test_twenty_payouts_at_once_take_every_nonce_in_order(scene: Scene) -> None:
     scene.assert_ledger_equals_chain(scene.quick, wallet)
 
 
-def chain_nonce(net: Net, wallet: Any) -> int:
-    """Return how many transactions of a wallet are in blocks."""
-    return int(tools.rpc(net.url, "eth_getTransactionCount", [wallet["address"], "latest"]), 16)
-
-
-def test_two_wallets_send_in_parallel(scene: Scene) -> None:
+def test_two_wallets_send_in_parallel(scene: Sending) -> None:
     wallets = [scene.wallet(scene.slow) for _ in range(2)]
     paid = [scene.wait_until(scene.pay(wallet, 10**15), "status", "Broadcasted") for wallet in wallets]
     assert all(in_pool(scene.slow, each["txHash"]) for each in paid), "neither waits for the other's block"
@@ -524,7 +444,7 @@ def test_two_wallets_send_in_parallel(scene: Scene) -> None:
 # Restarts
 
 
-def test_after_a_kill_the_next_server_waits_for_nobodys_lease(scene: Scene) -> None:
+def test_after_a_kill_the_next_server_waits_for_nobodys_lease(scene: Sending) -> None:
     wallet = scene.wallet(scene.quick)
     scene.confirmed(scene.pay(wallet, 10**15))
     (lane,) = scene.world.rows("SELECT leased_until FROM lane WHERE wallet_id = ?", wallet["id"])

@@ -106,6 +106,14 @@ def test_net_worth_is_not_told_unasked_or_half(door: Door, wallet: Any) -> None:
     assert (refused.status, refused.field) == (400, "netWorth")
 
 
+def test_a_token_that_is_not_there_hides_no_other_balance(door: Door, wallet: Any) -> None:
+    door.chains.held = {"native": 10**18, TOKEN: None}
+    answer = door.get(f"/wallets/{wallet['id']}/assets?netWorth=true").ok()
+    told = [(asset["symbol"], asset["verified"], asset["balance"]) for asset in answer["assets"]]
+    assert told == [("ETH", True, str(10**18)), ("USDC", False, "0"), ("PNY", True, "0")]
+    assert "netWorth" not in answer
+
+
 def test_a_chain_that_does_not_answer_is_no_zero(door: Door, wallet: Any) -> None:
     door.chains.is_dead = True
     for path in (f"/wallets/{wallet['id']}/assets", f"/networks/fees?network={NETWORK}"):
@@ -178,7 +186,10 @@ def test_fees_are_what_the_next_payout_is_sent_with(world: World) -> None:
         body = {"kind": "Native", "to": RECIPIENT, "amount": "5", "externalId": f"fees-{priority}"}
         paid = world.admin.sdk.wallets.transfer_asset(wallet["id"], {**body, "priority": priority})
         world.wait_for(paid, "Confirmed")
-        (sent,) = world.rows('SELECT * FROM "transaction" WHERE transfer_id = ?', paid["id"])
+        (sent,) = world.rows(
+            'SELECT * FROM "transaction" t JOIN attempt a ON a.transaction_id = t.id WHERE t.transfer_id = ?',
+            paid["id"],
+        )
         level = before[priority.lower()]
         assert int(sent["max_fee_per_gas"]) == int(level["maxFeePerGas"])
         assert int(sent["max_priority_fee_per_gas"]) == int(level["maxPriorityFeePerGas"])
@@ -268,11 +279,10 @@ def test_what_is_not_final_or_paid_nothing_is_no_history(door: Door) -> None:
     wallet = door.wallet()
     for nonce, state in enumerate(("broadcast", "mined", "failed", "confirmed")):
         made = door.write(door.admin, "POST", f"/wallets/{wallet['id']}/transfers", transfer()).ok()
-        gas = (21_000, *(f"{number:078d}" for number in (10**15, 10**10, 10**9)))
         door.execute(
-            'INSERT INTO "transaction" (id, wallet_id, nonce, transfer_id, state, gas_limit, fee_cap, max_fee_per_gas,'
-            " max_priority_fee_per_gas, block_number, created_at) VALUES (?, ?, ?, ?, 'final', ?, ?, ?, ?, ?, 1)",
-            *(f"{made['id']}-t", wallet["id"], nonce, made["id"], *gas, 40 + nonce),
+            'INSERT INTO "transaction" (id, wallet_id, nonce, transfer_id, state, fee_cap, block_number, created_at)'
+            " VALUES (?, ?, ?, ?, 'final', ?, ?, 1)",
+            *(f"{made['id']}-t", wallet["id"], nonce, made["id"], f"{10**15:078d}", 40 + nonce),
         )
         door.execute(
             "UPDATE transfer SET state = ?, transaction_id = ?, tx_hash = ?, confirmed_at = ? WHERE id = ?",

@@ -7,6 +7,7 @@ chain exactly once, the ledger equals the chain, and every event there was has a
 import contextlib
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outlay.app import Layout, read_passphrase
 from outlay.cli.playground import Deployment, LocalChain, configuration, free_port
 from outlay.client import ApiError, Client
 from outlay.core.errors import OutcomeUnknown
+from outlay.layout import Layout, read_passphrase
 from outlay.signer.journal import Journal
 from outlay.signer.keystore import KdfParams, Keystore
 from outlay.system import SystemEntropy
@@ -78,6 +79,10 @@ class Stand:
         """Ask for payouts one after the other, in a thread; each is asked for until there is an answer."""
         self._payouts += payouts
         return self._posters.submit(lambda: [self._post(payout) for payout in payouts])
+
+    def post_again(self) -> "Future[list[Any]]":
+        """Ask for everything again, as a client does whose answers may be of a database that is gone."""
+        return self._posters.submit(lambda: [self._post(payout) for payout in self._payouts])
 
     def _post(self, payout: Payout) -> Any:
         kind = {"kind": "Native"} if payout.contract is None else {"kind": "Erc20", "contract": payout.contract}
@@ -192,6 +197,7 @@ class Original:
                 self._set_up(World(chain, self.token, deployment, self.made))
             finally:
                 deployment.stop()
+            forget_the_chain(deployment.directory)
         finally:
             chain.close()
 
@@ -228,6 +234,12 @@ class Original:
 
 def _deploy_dollar(chain: LocalChain) -> str:
     return chain.deploy(tools.read_contracts()["TestDollar"]["bytecode"])
+
+
+def forget_the_chain(directory: Path) -> None:
+    """Let a deployment take another chain for its own: it stops a network whose final blocks changed."""
+    with contextlib.closing(sqlite3.connect(Layout(directory).database)) as connection, connection:
+        connection.execute("DELETE FROM network_state")
 
 
 def make_unlocking_cheap(directory: Path, root: str) -> None:

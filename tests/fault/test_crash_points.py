@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from outlay.cli.server import CRASH_VARIABLE
 from outlay.core.faultpoint import LABELS
-from tests import tools
+from outlay.system import CRASH_VARIABLE, SIGNER_LABELS
 from tests.fault.stand import IN_FLIGHT, Original, make_payouts
+from tests.world import until
 
 PAYOUTS = 6
 PASSES = PAYOUTS // IN_FLIGHT
@@ -27,16 +27,6 @@ NOT_OURS = {"deliver.before_mark": 2}
 
 PARALLEL = 2
 ROUNDS = 3
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Original]:
-    """Prepare the deployment all tests here copy."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OUTLAY_ANVIL", str(tools.anvil_binary()))
-        made = Original(tmp_path_factory.mktemp("original"))
-        yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +42,13 @@ def crash_at(original: Original, label: str, passing: int, folder: Path) -> None
         stand.world.start({CRASH_VARIABLE: point})
         stand.fund()
         posting = stand.post(make_payouts(f"{label}-{passing}", PAYOUTS, original.token))
-        assert stand.world.wait_for_death(timeout_s=60) == -signal.SIGKILL, "the point was not reached"
-        stand.world.start()
+        if label.startswith(SIGNER_LABELS):
+            # Only the signer dies, and the server starts another.
+            died = f'"code": {-signal.SIGKILL}, "event": "signer_ended"'
+            until(lambda: died in stand.world.log, f"a crash at {point}", timeout_s=60)
+        else:
+            assert stand.world.wait_for_death(timeout_s=60) == -signal.SIGKILL, "the point was not reached"
+            stand.world.start()
         posting.result()
         stand.come_to_rest()
         stand.check()

@@ -21,7 +21,7 @@ from tests.world import until
 START_TIMEOUT_S = 60.0
 
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["__main__", "tests.fault.warm"])
+_forking.set_forkserver_preload(["__main__", "tests.fault.warm", "outlay.web.app"])
 
 
 def _serve(directory: Path, port: int, log: Path, environment: Mapping[str, str]) -> None:

@@ -87,7 +87,7 @@ def said(call: dict[str, Any], **members: Any) -> bytes:
 
 
 errors = values | st.fixed_dictionaries(
-    {"code": values, "message": st.sampled_from(ROWS).flatmap(lambda row: bent_text(row.fragment)) | values}
+    {"code": values, "message": st.sampled_from(ROWS).flatmap(lambda row: bent_text(row.text)) | values}
 )
 
 
@@ -137,10 +137,10 @@ def test_only_the_hash_of_what_was_sent_says_that_it_was_taken(kind: str, data: 
 
 
 @sized(200)
-@given(st.text(max_size=300) | st.sampled_from(ROWS).flatmap(lambda row: bent_text(row.fragment)))
+@given(st.text(max_size=300) | st.sampled_from(ROWS).flatmap(lambda row: bent_text(row.text)))
 def test_words_that_no_row_holds_decide_nothing(message: str) -> None:
     found = classify(message)
-    known = any(row.fragment in message.lower() for row in ROWS)
+    known = any(row.text in message.lower() for row in ROWS)
     assert (found.kind is SendKind.UNKNOWN) == (not known)
     assert found.kind is not SendKind.ACCEPTED
     assert len(found.text) <= TEXT_MAX

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from outlay.actions import organization, pats, people, permissions, wallets
+from outlay.actions import lift, organization, pats, people, permissions, reseed, wallets
 from outlay.config import parse
 from outlay.core import ids
 from outlay.core.asset import NATIVE
@@ -22,7 +22,7 @@ from outlay.evidence.challenge import Preimage, RegistrationPreimage, action_cha
 from outlay.evidence.history import History, verify_history
 from outlay.evidence.record import build_record, record_hash
 from outlay.evidence.sign import sign_challenge
-from outlay.store import organizations
+from outlay.store import organizations, stops
 from outlay.store import wallets as wallet_rows
 from tests.actions.documents import ALWAYS, BLOCK, REPORT, ask, cap, group, over
 from tests.actions.seams import SeededEntropy
@@ -81,7 +81,7 @@ def told(seed: int = 1) -> Story:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), preset="standard", seed=seed)
         try:
-            _live(world)
+            live(world)
             with world.unit() as unit:
                 records = tuple(organizations.read_records(unit))
         finally:
@@ -89,7 +89,8 @@ def told(seed: int = 1) -> Story:
     return Story(records, world.root, signer_of(world.admin, records), world.config.money_settings())
 
 
-def _live(world: World) -> None:
+def live(world: World) -> None:
+    """Make every kind of record that the actions write."""
     bot, one = world.service_account("payouts bot"), world.person("approver@example.com")
     _manage_keys(world, world.admin)
     late = world.person("late@example.com", vouched=False)
@@ -182,6 +183,38 @@ def _manage_wallet(world: World, wallet: str) -> None:
         {"network": NETWORK, "asset": NATIVE, "reason": why},
         "Wallets:Unfreeze",
         lambda act: wallets.unfreeze_asset(act, network=NETWORK, asset=NATIVE, reason=why),
+    )
+    _let_go(world, wallet, why)
+
+
+def _let_go(world: World, wallet: str, why: str) -> None:
+    """Unfreeze a network, lift a freeze of the signer, and put its journal in place again."""
+    freeze_id = ids.new_id(ids.FREEZE, world.entropy)
+    with world.unit() as unit:
+        stops.note_final(unit, NETWORK, number=1, hash="0x01")
+        stops.freeze_network(unit, NETWORK, reason="test", now=world.clock.now())
+        row = {"id": freeze_id, "scope": "wallet", "subject": wallet, "reason": "test", "at": world.clock.now()}
+        stops.replace(unit, [row])
+    network = {"network": NETWORK, "reason": why}
+    world.call(
+        world.admin,
+        "PUT",
+        "/v1/networks/unfreeze",
+        network,
+        "Outlay:Unfreeze",
+        lambda act: lift.unfreeze_network(act, **network),
+    )
+    stop = {"scope": "wallet", "subject": wallet, "reason": why}
+    path = f"/v1/freezes/{freeze_id}/lift"
+    world.call(world.admin, "PUT", path, stop, "Outlay:Unfreeze", lambda act: lift.lift(act, freeze_id, **stop))
+    seed = {"journalId": "journal-1", "minNonces": {wallet: 7}, "reason": why}
+    world.call(
+        world.admin,
+        "PUT",
+        "/v1/signer/reseed",
+        seed,
+        "Signer:Reseed",
+        lambda act: reseed.reseed(act, journal_id="journal-1", min_nonces={wallet: 7}, reason=why),
     )
 
 

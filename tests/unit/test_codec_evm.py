@@ -13,6 +13,7 @@ from rlp import codec as rlp_library
 from outlay.codec.evm import (
     TRANSFER_TOPIC,
     Eip1559,
+    Legacy,
     Log,
     RlpItem,
     address_of,
@@ -206,3 +207,68 @@ def test_transfer_logs_keep_every_amount(sender: str, recipient: str, amount: in
 )
 def test_other_logs_are_no_transfer(changes: dict[str, Any]) -> None:
     assert parse_transfer_log(transfer_log(**changes)) is None
+
+
+@st.composite
+def legacy_transactions(draw: st.DrawFn) -> Legacy:
+    """Any legacy transaction within the ranges."""
+    return Legacy(
+        chain_id=draw(st.integers(1, 2**64)),
+        nonce=draw(st.integers(0, 2**64 - 2)),
+        gas_price=draw(UINT256),
+        gas_limit=draw(st.integers(1, 2**64 - 1)),
+        to=draw(ADDRESSES),
+        value=draw(UINT256),
+        data=draw(st.binary(max_size=100)),
+    )
+
+
+@given(
+    legacy_transactions(), st.binary(min_size=32, max_size=32).filter(lambda s: 0 < int.from_bytes(s, "big") < 2**255)
+)
+def test_legacy_transactions_agree_with_eth_account_byte_for_byte(transaction: Legacy, secret: bytes) -> None:
+    signed = Account.sign_transaction(
+        {
+            "chainId": transaction.chain_id,
+            "nonce": transaction.nonce,
+            "gasPrice": transaction.gas_price,
+            "gas": transaction.gas_limit,
+            "to": bytes.fromhex(transaction.to[2:]),
+            "value": transaction.value,
+            "data": transaction.data,
+        },
+        secret,
+    )
+    key = SigningKey(secret)
+    raw = transaction.encode(key.sign(transaction.signing_hash()))
+    assert raw == bytes(signed.raw_transaction)
+    assert tx_hash(raw) == "0x" + bytes(signed.hash).hex()
+    assert Account.recover_transaction(raw).lower() == key.address
+    assert transaction.max_fee_per_gas == transaction.max_priority_fee_per_gas == transaction.gas_price
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("chain_id", 0),
+        ("chain_id", 2**255),
+        ("nonce", 2**64 - 1),
+        ("gas_price", -1),
+        ("gas_price", True),
+        ("gas_limit", 0),
+        ("value", 2**256),
+        ("to", None),
+    ],
+)
+def test_legacy_transactions_refuse_members_out_of_range(name: str, value: object) -> None:
+    good: dict[str, Any] = {
+        "chain_id": 1,
+        "nonce": 0,
+        "gas_price": 2,
+        "gas_limit": 21000,
+        "to": "0x" + "11" * 20,
+        "value": 1,
+    }
+    with pytest.raises(InvalidInput) as refused:
+        Legacy(**{**good, name: value})
+    assert refused.value.field == name

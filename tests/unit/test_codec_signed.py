@@ -8,7 +8,7 @@ import pytest
 from coincurve import PublicKey
 from eth_account import Account
 
-from outlay.codec.evm import Eip1559, address_of
+from outlay.codec.evm import Eip1559, Legacy, address_of
 from outlay.codec.signed import read_signed
 from outlay.core.address import checksum
 from outlay.core.errors import InvalidInput
@@ -34,7 +34,21 @@ def transaction(**changes: Any) -> Eip1559:
     )
 
 
-def signed(unsigned: Eip1559, key: SigningKey = KEY) -> bytes:
+def legacy(**changes: Any) -> Legacy:
+    return Legacy(
+        **{
+            "chain_id": 31337,
+            "nonce": 3,
+            "gas_price": 100,
+            "gas_limit": 21_000,
+            "to": "0x" + "a1" * 20,
+            "value": 10**18,
+            **changes,
+        }
+    )
+
+
+def signed(unsigned: Eip1559 | Legacy, key: SigningKey = KEY) -> bytes:
     return unsigned.encode(key.sign(unsigned.signing_hash()))
 
 
@@ -76,9 +90,43 @@ def test_a_transaction_of_another_library_is_read() -> None:
     assert address_of(found.public_key) == account.address.lower()
 
 
-def test_no_byte_can_change() -> None:
+def test_legacy_transactions_are_read_and_their_key_is_found() -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    dice = random.Random(seed)
+    for _ in range(tools.examples(20)):
+        key = SigningKey(dice.randbytes(32))
+        unsigned = legacy(
+            chain_id=dice.choice([1, 56, 31337, 2**40]),
+            nonce=dice.choice([0, 1, 127, 128, 2**32]),
+            gas_price=dice.choice([0, 1, 2**200]),
+            data=dice.choice([b"", b"\x00", b"\x80", dice.randbytes(68)]),
+        )
+        found = read_signed(signed(unsigned, key))
+        assert found.transaction == unsigned, seed
+        assert address_of(found.public_key) == key.address, seed
+
+
+def test_a_legacy_transaction_of_another_library_is_read() -> None:
+    account = Account.from_key(b"\x06" * 32)
+    to = checksum("0x" + "a1" * 20)
+    fields = {"chainId": 5, "nonce": 0, "gasPrice": 3, "gas": 21_000, "to": to, "value": 7, "data": b""}
+    found = read_signed(bytes(account.sign_transaction(fields).raw_transaction))
+    assert found.transaction == legacy(chain_id=5, nonce=0, gas_price=3, value=7)
+    assert address_of(found.public_key) == account.address.lower()
+
+
+def test_a_legacy_transaction_that_binds_no_chain_is_refused() -> None:
+    account = Account.from_key(b"\x06" * 32)
+    to = checksum("0x" + "a1" * 20)
+    fields = {"nonce": 0, "gasPrice": 3, "gas": 21_000, "to": to, "value": 7, "data": b""}
+    with pytest.raises(InvalidInput, match="chain_id"):
+        read_signed(bytes(account.sign_transaction(fields).raw_transaction))
+
+
+@pytest.mark.parametrize("make", [transaction, legacy])
+def test_no_byte_can_change(make: Any) -> None:
     """Either the bytes are refused, or somebody else signed them."""
-    raw, seed = signed(transaction(data=b"\x01" * 20)), random.SystemRandom().randrange(2**32)
+    raw, seed = signed(make(data=b"\x01" * 20)), random.SystemRandom().randrange(2**32)
     dice = random.Random(seed)
     for at in range(len(raw)):
         flipped = bytearray(raw)
@@ -88,6 +136,39 @@ def test_no_byte_can_change() -> None:
         except InvalidInput:
             continue
         assert found.compressed_key != KEY.public_key, (seed, at)
+
+
+def legacy_spelled(**changes: Any) -> bytes:
+    """Return the signed legacy transaction with members replaced, by number (``m0`` ...)."""
+    changed: list[Any] = rlp.decode(signed(legacy()))
+    for name, value in changes.items():
+        changed[int(name[1:])] = value
+    return bytes(rlp.encode(changed))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        signed(legacy()) + b"\x00",
+        signed(legacy())[:-1],
+        b"\x80",
+        b"\xb8\x40" + b"\x01" * 64,
+        b"\xc0",
+        legacy_spelled(m0=b"\x00\x03"),  # a leading zero
+        legacy_spelled(m3=b""),  # creates a contract
+        legacy_spelled(m3=b"\x01" * 19),
+        legacy_spelled(m5=[]),
+        legacy_spelled(m6=b""),
+        legacy_spelled(m6=b"\x1b"),  # binds no chain
+        legacy_spelled(m7=b""),
+        legacy_spelled(m7=b"\x01" * 33),
+        legacy_spelled(m8=b"\xff" * 32),
+        b"\xf8" * 100_000,
+    ],
+)
+def test_other_legacy_bytes_are_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        read_signed(bytes(raw))
 
 
 def members() -> list[Any]:

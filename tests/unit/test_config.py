@@ -216,7 +216,7 @@ def money(text: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("chain_id = 31337", "chain_id = 1"),
+        ("chain_id = 31337", "chain_id = 1337"),
         ("{ blocks = 1 }", "{ blocks = 2 }"),
         ("{ blocks = 1 }", "{ tag = 'safe' }"),
         ('"50000000000000000"', '"50000000000000001"'),
@@ -263,3 +263,107 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert error.value.field == str(path)
     path.write_text(NETWORK)
     assert load(path) == parse(NETWORK)
+
+
+# --- who is believed, and the signer's own limits ------------------------------------------------------------------
+
+
+def with_network(
+    extra: str, *, chain_id: int = 5, urls: str = '["http://127.0.0.1:1", "http://127.0.0.1:2"]'
+) -> Config:
+    return parse(
+        f"""
+[networks.EthereumSepolia]
+chain_id = {chain_id}
+rpc_urls = {urls}
+finality = {{ blocks = 1 }}
+native = {{ symbol = "ETH", decimals = 18 }}
+fee_cap = "7"
+{extra}
+"""
+    )
+
+
+ONE = '["http://127.0.0.1:1"]'
+
+
+def test_two_endpoints_have_to_agree_unless_one_is_believed_in_writing() -> None:
+    assert with_network("").networks["EthereumSepolia"].needs_agreement
+    assert with_network('trust = "quorum"').networks["EthereumSepolia"].needs_agreement
+    assert not with_network('trust = "single"').networks["EthereumSepolia"].needs_agreement
+    assert not with_network('trust = "single"', urls=ONE).networks["EthereumSepolia"].needs_agreement
+    assert not with_network("", urls=ONE, chain_id=31337).networks["EthereumSepolia"].needs_agreement
+
+
+@pytest.mark.parametrize(
+    ("extra", "urls", "field"),
+    [
+        ("", ONE, "trust"),
+        ('trust = "quorum"', ONE, "trust"),
+        ('trust = "maybe"', ONE, "trust"),
+        ("", '["http://127.0.0.1:1", "http://127.0.0.1:1"]', "rpc_urls"),
+        ('fee_model = "auction"', ONE, "trust"),
+        ('trust = "single"\nfee_model = "auction"', ONE, "fee_model"),
+        ('trust = "single"\ndata_fee = "some"', ONE, "data_fee"),
+    ],
+)
+def test_what_would_believe_one_endpoint_silently_is_refused(extra: str, urls: str, field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        with_network(extra, urls=urls)
+    assert refused.value.field == f"networks.EthereumSepolia.{field}"
+
+
+def test_the_signers_limits_are_read_as_base_units() -> None:
+    token = "0x" + "AB" * 20
+    config = parse(
+        f"""
+[signer]
+request_max_age_s = 60
+
+[[signer.caps]]
+network = "EthereumSepolia"
+per_payout = "5"
+total = "7"
+count = 3
+window_s = 3600
+
+[[signer.caps]]
+network = "EthereumSepolia"
+asset = "{token}"
+per_recipient = "9"
+
+[[signer.caps]]
+network = "EthereumSepolia"
+asset = "fees"
+total = "11"
+"""
+    )
+    coin, dollars, fees = config.signer.caps
+    assert (coin.asset, coin.per_payout, coin.total, coin.count, coin.window_s) == ("native", 5, 7, 3, 3600)
+    assert (dollars.asset, dollars.per_recipient, dollars.total) == (token.lower(), 9, None)
+    assert (fees.asset, fees.total) == ("fees", 11)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ('backend = "paper"', "signer.backend"),
+        ("request_max_age_s = 0", "signer.request_max_age_s"),
+        ("caps = 5", "signer.caps"),
+        ('[[signer.caps]]\nasset = "native"', "signer.caps[0].network"),
+        ('[[signer.caps]]\nnetwork = "N"\nper_payout = "1.5"', "signer.caps[0].per_payout"),
+        ('[[signer.caps]]\nnetwork = "N"\nasset = "USDC"', "signer.caps[0].asset"),
+        ('[[signer.caps]]\nnetwork = "N"\nwindow_s = 0', "signer.caps[0]"),
+        ('[[signer.caps]]\nnetwork = "N"\nper_day = "1"', "signer.caps[0].per_day"),
+    ],
+)
+def test_a_wrong_limit_of_the_signer_is_refused(text: str, field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse(f"[signer]\n{text}\n")
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize("name", ["bump_after_s", "bump_every_s", "void_after_s"])
+def test_patience_is_positive(name: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse(f"[sending]\n{name} = 0\n")

@@ -44,6 +44,12 @@ def test_what_others_moved_in_the_same_transaction_does_not_matter() -> None:
     assert judge(*beside[:2], moved(), beside[2]) == Effect(kind="exact", outflow=100)
 
 
+def test_amounts_that_a_float_takes_for_equal_are_not() -> None:
+    told = [moved(2**60)]
+    effect = token_effect(told, status=1, contract=TOKEN, wallet=WALLET, recipient=PAYEE, amount=2**60 + 1)
+    assert (effect.kind, effect.outflow) == ("mismatch", 2**60)
+
+
 @pytest.mark.parametrize(
     ("movements", "outflow"),
     [

@@ -97,7 +97,7 @@ def test_numbers_are_written_as_javascript_writes_them(value: float, text: bytes
 
 
 @pytest.mark.parametrize(
-    "value", [2**53, -(2**53), float("nan"), float("inf"), b"x", {1: 2}, object(), [{"a": {2}}]], ids=repr
+    "value", [2**53, -(2**53), float("nan"), float("inf"), b"x", {1: 2}, ..., [{"a": {2}}]], ids=repr
 )
 def test_data_that_is_not_portable_is_refused(value: object) -> None:
     with pytest.raises(InvariantBroken):

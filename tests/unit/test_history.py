@@ -36,6 +36,9 @@ FREE = {
     ("wallet.created", "address"),
     ("wallet.created", "keyId"),
     ("wallet.created", "publicKey"),
+    ("wallet.unfrozen", "stopped"),
+    ("asset.unfrozen", "stopped"),
+    ("network.unfrozen", "stopped"),
 }
 """What the server makes: nobody signs it before the next record."""
 

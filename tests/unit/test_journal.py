@@ -1,4 +1,4 @@
-"""The journal: one slot, one transfer, one externalId, for ever; and nothing is lost or edited unnoticed."""
+"""The journal's file: one slot, one transfer, one externalId, for ever; and nothing is lost or edited unnoticed."""
 
 import dataclasses
 import sqlite3
@@ -11,41 +11,50 @@ from typing import Any
 import pytest
 
 from outlay.core.errors import InvalidInput, InvariantBroken, SignerUnavailable
-from outlay.evidence.canonical import digest
-from outlay.signer.journal import GENESIS, Attempt, Journal
+from outlay.signer import Freeze, Purpose, Scope
+from outlay.signer.journal import GENESIS, Journal
+from outlay.signer.journal_rows import ATTEMPT, FREEZE, Entry, KeyRow, Rows, SlotRow
 
-ROOT, KEYSTORE, CHAIN = "a" * 64, "b" * 32, 31337
-
-
-def derive(index: int) -> tuple[str, str]:
-    """Stand in for a keystore."""
-    return "0x" + f"{index:040x}", f"{index:066x}"
+ROOT, KEYSTORE = "a" * 64, "b" * 32
 
 
-def make_attempt(**changes: Any) -> Attempt:
-    """Return a good attempt with some members changed; its signing hash follows from its content."""
-    members: dict[str, Any] = {
-        "transfer_id": "xfr-1",
-        "wallet_id": "wa-1",
-        "chain_id": CHAIN,
-        "nonce": 0,
-        "external_id": "order 1",
-        "intent_digest": "d1",
-        "gas_limit": 21000,
-        "max_fee_per_gas": 100,
-        "max_priority_fee_per_gas": 10,
-        "fee_cap": 10_000_000,
-        **changes,
-    }
-    content = [members[name] for name in ("nonce", "intent_digest", "gas_limit", "max_fee_per_gas")]
-    members.setdefault("signing_hash", repr([*content, members["max_priority_fee_per_gas"]]))
-    members["fields"] = {
-        "intent": {"memo": "ü"},
-        "gasLimit": str(members["gas_limit"]),
-        "maxFeePerGas": str(members["max_fee_per_gas"]),
-        "maxPriorityFeePerGas": str(members["max_priority_fee_per_gas"]),
-    }
-    return Attempt(**members)
+def key_row(wallet_id: str, index: int) -> KeyRow:
+    """Return a key."""
+    return KeyRow(
+        wallet_id=wallet_id,
+        index=index,
+        reference=str(index),
+        address=f"0x{index:040x}",
+        public_key=f"{index:066x}",
+    )
+
+
+def write(rows: Rows, nonce: int, *, transfer: str | None = "xfr", purpose: str = "payout", **changes: Any) -> Entry:
+    """Write an attempt for a slot of ``wa-1``, and the slot if it is the first."""
+    wallet = changes.pop("wallet_id", "wa-1")
+    before = rows.newest()
+    body: dict[str, Any] = {"purpose": purpose, "transferId": None, "raw": "aa", "hash": f"0x{nonce}"}
+    body |= {"gasLimit": 21000, "maxFeePerGas": "100", "maxPriorityFeePerGas": "1", "legacy": False, "nonce": nonce}
+    if rows.slot(wallet, nonce) is None:
+        named = None if transfer is None else f"{transfer}-{nonce}"
+        slot = SlotRow(
+            wallet_id=wallet,
+            nonce=nonce,
+            network="EthereumSepolia",
+            fee_cap=10**7,
+            transfer_id=named,
+            external_id=named,
+            intent=None if named is None else {"memo": "ü"},
+            demand=None if named is None else "{}",
+            first_seq=before.seq + 1,
+            first_at=77,
+        )
+        rows.add_slot(slot, [f"challenge {wallet} {nonce}"])
+        body |= {"slot": slot.document(), "transferId": named}
+    signing_hash = changes.get("signing_hash", f"hash {nonce} {before.seq}")
+    return rows.add_entry(
+        before, ATTEMPT, body, at=77, slot=(wallet, nonce), purpose=purpose, signing_hash=signing_hash
+    )
 
 
 @pytest.fixture
@@ -58,8 +67,9 @@ def path(tmp_path: Path) -> Path:
 def journal(path: Path) -> Journal:
     """Return a journal with two wallets."""
     journal = Journal.create(path, root=ROOT, keystore_id=KEYSTORE)
-    for wallet_id in ("wa-1", "wa-2"):
-        journal.allocate(wallet_id, derive)
+    with journal.unit() as rows:
+        rows.add_key(key_row("wa-1", 0))
+        rows.add_key(key_row("wa-2", 1))
     return journal
 
 
@@ -68,151 +78,120 @@ def reopen(path: Path) -> Journal:
     return Journal.open(path, root=ROOT, keystore_id=KEYSTORE)
 
 
-def refusal(journal: Journal, attempt: Attempt) -> str:
-    """Append one attempt and return the refusal's message; empty if it was recorded."""
-    (outcome,) = journal.append([attempt], 1)
-    return "" if outcome is None else outcome.message
-
-
-def test_keys_are_allocated_once_and_in_order(journal: Journal, path: Path) -> None:
-    again = journal.allocate("wa-2", derive)
-    assert (again.index, again.address) == (1, derive(1)[0])
-    assert reopen(path).allocate("wa-2", derive) == again
-    assert reopen(path).allocate("wa-3", derive).index == 2
-    assert {k: v.index for k, v in journal.keys(["wa-1", "wa-9", "wa-3"]).items()} == {"wa-1": 0, "wa-3": 2}
-    assert journal.key_count() == 3
-
-
-def test_parallel_allocations_of_one_wallet_make_one_key(path: Path) -> None:
-    Journal.create(path, root=ROOT, keystore_id=KEYSTORE).close()
-    journals = [reopen(path) for _ in range(4)]
-    rows = []
-    threads = [
-        threading.Thread(target=lambda j=journal, w=f"wa-{n}": rows.append(j.allocate(w, derive)))
-        for journal in journals
-        for n in range(5)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(rows) == 20
-    assert len({(row.wallet_id, row.index) for row in rows}) == 5
-    assert {row.index for row in rows} == set(range(5))
+def fill(journal: Journal) -> list[Entry]:
+    """Write three attempts and a freeze."""
+    with journal.unit() as rows:
+        entries = [write(rows, nonce) for nonce in range(3)]
+        made = Freeze(id="frz-1", scope=Scope.ALL, subject="", reason="drill", at=78)
+        entries.append(rows.add_entry(entries[-1], FREEZE, {"freezeId": made.id}, at=78))
+        rows.add_freeze(made)
+    return entries
 
 
 def test_entries_survive_and_chain(journal: Journal, path: Path) -> None:
-    attempts = [
-        make_attempt(),
-        make_attempt(transfer_id="xfr-2", nonce=1, external_id=None),
-        make_attempt(transfer_id="xfr-3", nonce=2, external_id=None),
-    ]
-    assert journal.append(attempts, 77) == [None, None, None]
+    written = fill(journal)
     other = reopen(path)
-    entries = other.entries()
-    assert [entry.seq for entry in entries] == [1, 2, 3]
-    assert [entry.transfer_id for entry in entries] == ["xfr-1", "xfr-2", "xfr-3"]
+    with other.reading() as rows:
+        entries = rows.entries()
+        assert entries == written
+        assert rows.entries(after=2, limit=5) == entries[2:]
+        assert [each.seq for each in rows.entries_of("wa-1", 1)] == [2]
+        assert [each.kind for each in entries] == [ATTEMPT] * 3 + [FREEZE]
+        assert [each.subject for each in rows.freezes()] == [""]
+        assert rows.slot_of_transfer("xfr-1") == ("wa-1", 1)
+        assert rows.slot_of_transfer("xfr-9") is None
+        assert rows.transfer_of("xfr-2") == "xfr-2"
+        assert rows.is_used("challenge wa-1 2")
+        assert not rows.is_used("challenge wa-1 3")
+        assert (rows.highest_nonce("wa-1"), rows.highest_nonce("wa-2")) == (2, -1)
+        slot = rows.slot("wa-1", 0)
+        assert slot is not None
+        assert (slot.intent, slot.demand, slot.fee_cap) == ({"memo": "ü"}, "{}", 10**7)
     assert entries[0].prev_hash == GENESIS
-    assert [e.prev_hash for e in entries[1:]] == [e.hash for e in entries[:2]]
-    assert entries[0].at == 77
-    assert entries[0].fields == attempts[0].fields
-    assert other.position() == (3, entries[-1].hash)
+    assert [e.prev_hash for e in entries[1:]] == [e.hash for e in entries[:-1]]
+    assert other.position() == (4, entries[-1].hash)
     assert other.verify() == other.verify(after=2) == entries[-1].hash
-    assert other.entries(after=2, limit=5) == entries[2:]
-    assert other.holds(["xfr-2", "xfr-9"]) == {"xfr-2"}
 
 
-def test_the_same_attempt_again_adds_nothing(journal: Journal) -> None:
-    assert journal.append([make_attempt(), make_attempt()], 1) == [None, None]
-    before = journal.position()
-    assert refusal(journal, make_attempt()) == ""
-    assert journal.position() == before
-    assert before[0] == 1
+def test_an_attempt_is_read_back_as_it_was_written(journal: Journal) -> None:
+    with journal.unit() as rows:
+        attempt = write(rows, 5).attempt()
+    assert (attempt.purpose, attempt.raw, attempt.max_fee_per_gas, attempt.at) == (Purpose.PAYOUT, b"\xaa", 100, 77)
 
 
-CONFLICTS: list[tuple[dict[str, Any], str]] = [
-    ({"transfer_id": "xfr-2", "external_id": None}, "slot was signed for transfer xfr-1"),
-    ({"transfer_id": "xfr-2", "external_id": None, "intent_digest": "d2"}, "slot was signed"),
-    ({"nonce": 1}, "signed at nonce 0"),
-    ({"wallet_id": "wa-2"}, "signed at nonce 0 of wallet wa-1"),
-    ({"intent_digest": "d2"}, "another intent"),
-    ({"external_id": "order 2"}, "another intent"),
-    ({"external_id": None}, "another intent"),
-    ({"transfer_id": "xfr-2", "nonce": 1}, "externalId was signed for transfer xfr-1"),
-    ({"transfer_id": "xfr-2", "nonce": 1, "intent_digest": "d2"}, "externalId was signed"),
-    ({"transfer_id": "xfr-2", "wallet_id": "wa-2"}, "externalId was signed"),
-    ({"chain_id": 1}, "has signed for chain 31337"),
-    ({"transfer_id": "xfr-2", "nonce": 1, "external_id": None, "chain_id": 1}, "has signed for chain"),
-    ({"transfer_id": "xfr-2", "wallet_id": "wa-9", "external_id": None}, "has no key"),
-    ({"max_fee_per_gas": 101}, "raises both fees"),
-    ({"max_priority_fee_per_gas": 11}, "raises both fees"),
-    ({"max_fee_per_gas": 99, "max_priority_fee_per_gas": 11}, "raises both fees"),
-    ({"max_fee_per_gas": 99, "max_priority_fee_per_gas": 9}, "raises both fees"),
-    ({"gas_limit": 21001, "max_fee_per_gas": 101, "max_priority_fee_per_gas": 11}, "keeps the gas limit"),
-    ({"fee_cap": 10_000_001}, "frozen at 10000000"),
-    ({"fee_cap": 10_000_001, "max_fee_per_gas": 101, "max_priority_fee_per_gas": 11}, "frozen"),
-]
+def test_the_pin_is_kept(path: Path) -> None:
+    Journal.create(path, root=ROOT, keystore_id=KEYSTORE, journal_id="mine", seeded=False).close()
+    journal = Journal.open(path, keystore_id=KEYSTORE)
+    assert (journal.root, journal.journal_id) == (ROOT, "mine")
+    with journal.reading() as rows:
+        assert not rows.was_made_seeded()
 
 
-@pytest.mark.parametrize(("changes", "message"), CONFLICTS)
-def test_what_contradicts_an_entry_is_refused(journal: Journal, changes: dict[str, Any], message: str) -> None:
-    assert refusal(journal, make_attempt()) == ""
-    assert message in refusal(journal, make_attempt(**changes))
-    assert journal.position()[0] == 1
-
-
-@pytest.mark.parametrize(("changes", "message"), CONFLICTS)
-def test_contradictions_inside_one_batch_are_refused_and_harm_no_neighbour(
-    journal: Journal, changes: dict[str, Any], message: str
-) -> None:
-    last = make_attempt(transfer_id="xfr-7", nonce=7, external_id="order 7")
-    first, second, third = journal.append([make_attempt(), make_attempt(**changes), last], 1)
-    assert (first, third) == (None, None)
-    assert second is not None
-    assert message in second.message
-    assert [entry.transfer_id for entry in journal.entries()] == ["xfr-1", "xfr-7"]
-
-
-def test_a_fee_bump_is_journaled_and_all_attempts_stay_valid(journal: Journal) -> None:
-    bump = {"max_fee_per_gas": 113, "max_priority_fee_per_gas": 12}
-    second = {"max_fee_per_gas": 128, "max_priority_fee_per_gas": 14}
-    for changes in ({}, bump, second, bump, {}):
-        assert refusal(journal, make_attempt(**changes)) == ""
-    assert [entry.fields["maxFeePerGas"] for entry in journal.entries()] == ["100", "113", "128"]
-    between = {"max_fee_per_gas": 120, "max_priority_fee_per_gas": 13}
-    assert "raises both fees" in refusal(journal, make_attempt(**between))
-
-
-def test_two_wallets_may_sign_equal_transactions(journal: Journal) -> None:
-    twin = make_attempt(transfer_id="xfr-2", wallet_id="wa-2", external_id=None)
-    assert twin.signing_hash == make_attempt().signing_hash
-    assert journal.append([make_attempt(), twin], 1) == [None, None]
-    assert journal.position()[0] == 2
-
-
-def test_transfers_without_external_id_do_not_meet(journal: Journal) -> None:
-    attempts = [make_attempt(transfer_id=f"xfr-{n}", nonce=n, external_id=None) for n in range(3)]
-    assert journal.append(attempts, 1) == [None, None, None]
+def test_every_journal_has_an_id_of_its_own(tmp_path: Path) -> None:
+    made = [Journal.create(tmp_path / str(n), root=ROOT, keystore_id=KEYSTORE).journal_id for n in range(2)]
+    assert made[0] != made[1]
 
 
 @pytest.mark.parametrize(
     "insert",
     [
-        "INSERT INTO slot VALUES ('wa-1', 0, 'xfr-2', NULL, 'd', '1')",
-        "INSERT INTO slot VALUES ('wa-1', 1, 'xfr-1', NULL, 'd', '1')",
-        "INSERT INTO slot VALUES ('wa-1', 1, 'xfr-2', 'order 1', 'd', '1')",
-        "INSERT INTO slot VALUES ('wa-9', 1, 'xfr-2', NULL, 'd', '1')",
-        "INSERT INTO key VALUES ('wa-3', 0, '0x3', '3', NULL)",
-        "INSERT INTO key VALUES ('wa-3', 3, '0x" + "0" * 40 + "', '3', NULL)",
-        "INSERT INTO pin VALUES (2, 1, 'r', 'k')",
-        "INSERT INTO entry SELECT 2, prev_hash, 'h', transfer_id, intent_digest, external_id, wallet_id, nonce,"
-        " 's', fields, at FROM entry",
+        "INSERT INTO slot VALUES ('wa-1', 0, 'n', '1', 'xfr-9', NULL, '{}', '{}', 9, 1)",
+        "INSERT INTO slot VALUES ('wa-1', 9, 'n', '1', 'xfr-0', NULL, '{}', '{}', 9, 1)",
+        "INSERT INTO slot VALUES ('wa-2', 9, 'n', '1', 'xfr-0', NULL, '{}', '{}', 9, 1)",
+        "INSERT INTO slot VALUES ('wa-1', 9, 'n', '1', 'xfr-9', 'xfr-0', '{}', '{}', 9, 1)",
+        "INSERT INTO slot VALUES ('wa-9', 9, 'n', '1', 'xfr-9', NULL, '{}', '{}', 9, 1)",
+        "INSERT INTO slot VALUES ('wa-1', 9, 'n', '1', 'xfr-9', NULL, '{}', '{}', 1, 1)",
+        "INSERT INTO slot VALUES ('wa-1', 9, 'n', '1', 'xfr-9', NULL, NULL, '{}', 9, 1)",
+        "INSERT INTO slot VALUES ('wa-1', 9, 'n', '1', NULL, 'order', NULL, NULL, 9, 1)",
+        "INSERT INTO used VALUES ('challenge wa-1 0', 'wa-1', 1)",
+        "INSERT INTO used VALUES ('another', 'wa-1', 9)",
+        "INSERT INTO key VALUES ('wa-3', 0, '3', '0x3', '3', NULL, 0)",
+        "INSERT INTO key VALUES ('wa-3', 3, '0', '0x3', '3', NULL, 0)",
+        "INSERT INTO key VALUES ('wa-3', 3, '3', '0x" + "0" * 40 + "', '3', NULL, 0)",
+        "INSERT INTO pin VALUES (2, 2, 'r', 'k', 'j', 1)",
+        "INSERT INTO freeze VALUES ('frz-2', 'all', '', 'r', 1)",
+        "INSERT INTO entry SELECT 9, prev_hash, 'h', kind, body, at, wallet_id, nonce, purpose, 's' FROM entry"
+        " WHERE seq = 1",
+        "INSERT INTO entry SELECT 9, 'p', 'h', kind, body, at, wallet_id, nonce, purpose, signing_hash FROM entry"
+        " WHERE seq = 1",
+        "INSERT INTO entry VALUES (9, 'p', 'h', 'attempt', '{}', 1, 'wa-1', 9, 'payout', 's')",
+        "INSERT INTO entry VALUES (9, 'p', 'h', 'attempt', '{}', 1, 'wa-1', 0, 'refill', 's')",
+        "INSERT INTO entry VALUES (9, 'p', 'h', 'attempt', '{}', 1, NULL, NULL, NULL, NULL)",
+        "INSERT INTO entry VALUES (9, 'p', 'h', 'other', '{}', 1, NULL, NULL, NULL, NULL)",
     ],
 )
 def test_the_file_itself_refuses_a_second_owner(journal: Journal, insert: str) -> None:
-    assert refusal(journal, make_attempt()) == ""
+    fill(journal)
     with pytest.raises(sqlite3.IntegrityError):
         journal._connection.execute(insert)
+
+
+def test_the_file_itself_refuses_a_payment_after_a_void(journal: Journal) -> None:
+    with journal.unit() as rows:
+        write(rows, 0)
+        write(rows, 0, purpose="void")
+        write(rows, 0, purpose="void")
+        write(rows, 1, transfer=None, purpose="void")
+    for nonce in (0, 1):
+        with pytest.raises(SignerUnavailable, match="this slot was voided"), journal.unit() as rows:
+            write(rows, nonce)
+
+
+def test_two_wallets_may_sign_equal_transactions(journal: Journal) -> None:
+    with journal.unit() as rows:
+        write(rows, 0, signing_hash="same")
+        write(rows, 0, signing_hash="same", wallet_id="wa-2", transfer="other")
+    assert journal.position()[0] == 2
+
+
+def test_fences_and_chains_never_go_back(journal: Journal) -> None:
+    with journal.unit() as rows:
+        rows.set_fence("wa-1", 5)
+        rows.set_fence("wa-1", 4)
+        rows.bind_chain("wa-1", 1)
+        rows.bind_chain("wa-1", 2)
+        known = rows.keys()["wa-1"]
+    assert (known.fence, known.chain_id) == (5, 1)
 
 
 def test_a_missing_journal_is_never_replaced_by_an_empty_one(path: Path) -> None:
@@ -224,7 +203,8 @@ def test_a_missing_journal_is_never_replaced_by_an_empty_one(path: Path) -> None
 def test_a_journal_is_never_overwritten(journal: Journal, path: Path) -> None:
     with pytest.raises(InvalidInput, match="never overwritten"):
         Journal.create(path, root=ROOT, keystore_id=KEYSTORE)
-    assert journal.key_count() == 2
+    with journal.reading() as rows:
+        assert len(rows.keys()) == 2
 
 
 @pytest.mark.parametrize("changes", [{"root": "c" * 64}, {"keystore_id": "c" * 32}])
@@ -243,7 +223,7 @@ def test_a_file_that_is_no_journal_is_refused(path: Path, content: bytes) -> Non
 
 
 def test_only_the_owner_can_read_the_journal(journal: Journal, path: Path) -> None:
-    journal.append([make_attempt()], 1)
+    fill(journal)
     for file in path.parent.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
@@ -251,37 +231,50 @@ def test_only_the_owner_can_read_the_journal(journal: Journal, path: Path) -> No
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE entry SET transfer_id = 'xfr-2' WHERE seq = 2",
-        "UPDATE entry SET fields = '{}' WHERE seq = 2",
-        "UPDATE entry SET fields = '{' WHERE seq = 2",
+        "UPDATE entry SET body = '{}' WHERE seq = 2",
+        "UPDATE entry SET body = '{' WHERE seq = 2",
+        "UPDATE entry SET body = replace(body, '100', '101') WHERE seq = 2",
+        "UPDATE entry SET body = replace(body, 'aa', 'ab') WHERE seq = 2",
+        "UPDATE entry SET kind = 'lifted', wallet_id = NULL, nonce = NULL, purpose = NULL, signing_hash = NULL"
+        " WHERE seq = 2",
         "UPDATE entry SET signing_hash = 'x' WHERE seq = 2",
+        "UPDATE entry SET purpose = 'void' WHERE seq = 2",
+        "UPDATE entry SET wallet_id = 'wa-2' WHERE seq = 2",
         "UPDATE entry SET nonce = 9 WHERE seq = 2",
         "UPDATE entry SET at = 2 WHERE seq = 2",
         "UPDATE entry SET hash = 'x' WHERE seq = 3",
         "DELETE FROM entry WHERE seq = 2",
         "DELETE FROM entry WHERE seq = 1",
-        "UPDATE entry SET seq = 5 WHERE seq = 3",
+        "UPDATE entry SET seq = 9 WHERE seq = 3",
+        "UPDATE slot SET transfer_id = 'xfr-9' WHERE nonce = 1",
+        "UPDATE slot SET external_id = 'order 9' WHERE nonce = 1",
+        "UPDATE slot SET external_id = NULL WHERE nonce = 1",
+        "UPDATE slot SET fee_cap = '1' WHERE nonce = 1",
+        "UPDATE slot SET network = 'Base' WHERE nonce = 1",
+        "UPDATE slot SET intent = '{}' WHERE nonce = 1",
+        "UPDATE slot SET demand = '[]' WHERE nonce = 1",
+        "UPDATE slot SET first_at = 1 WHERE nonce = 1",
+        "UPDATE slot SET nonce = 9 WHERE nonce = 1",
+        "DELETE FROM slot WHERE nonce = 1",
     ],
 )
 def test_an_edited_or_lost_entry_shows_when_the_journal_opens(journal: Journal, path: Path, damage: str) -> None:
-    journal.append([make_attempt(transfer_id=f"xfr-{n}", nonce=n, external_id=None) for n in range(3)], 1)
+    fill(journal)
     journal._connection.execute("PRAGMA foreign_keys = OFF")
-    journal._connection.execute(damage)
+    assert journal._connection.execute(damage).rowcount == 1
     journal.close()
     with pytest.raises(InvariantBroken, match="journal"):
         reopen(path)
 
 
-@pytest.mark.parametrize(("seq", "change"), [(2, {"nonce": 9}), (3, {"seq": 5})])
+@pytest.mark.parametrize(("seq", "change"), [(2, {"nonce": 9}), (4, {"seq": 9})])
 def test_an_entry_rewritten_with_its_hash_still_shows(
     journal: Journal, path: Path, seq: int, change: dict[str, int]
 ) -> None:
-    journal.append([make_attempt(transfer_id=f"xfr-{n}", nonce=n, external_id=None) for n in range(3)], 1)
-    forged = dataclasses.replace(journal.entries(after=seq - 1, limit=1)[0], **change)  # type: ignore[arg-type]
+    forged = dataclasses.replace(fill(journal)[seq - 1], **change)  # type: ignore[arg-type]
     journal._connection.execute("PRAGMA foreign_keys = OFF")
     journal._connection.execute(
-        "UPDATE entry SET seq = ?, nonce = ?, hash = ? WHERE seq = ?",
-        (forged.seq, forged.nonce, digest(forged.document()), seq),
+        "UPDATE entry SET seq = ?, nonce = ?, hash = ? WHERE seq = ?", (forged.seq, forged.nonce, forged.digest(), seq)
     )
     journal.close()
     with pytest.raises(InvariantBroken, match="does not fit"):
@@ -289,29 +282,45 @@ def test_an_entry_rewritten_with_its_hash_still_shows(
 
 
 def test_a_second_writer_waits_and_sees_what_the_first_wrote(journal: Journal, path: Path) -> None:
-    other, outcomes, started = reopen(path), [], threading.Event()
+    other, seen, started = reopen(path), [], threading.Event()
 
-    def write() -> None:
+    def look() -> None:
         started.set()
-        outcomes.append(refusal(other, make_attempt(transfer_id="xfr-2", external_id=None)))
+        with other.unit() as rows:
+            seen.append(rows.newest().seq)
 
-    thread = threading.Thread(target=write)
-    with journal._unit() as connection:
-        connection.execute("INSERT INTO slot VALUES ('wa-1', 0, 'xfr-1', NULL, 'd1', '1')")
+    thread = threading.Thread(target=look)
+    with journal.unit() as rows:
+        write(rows, 0)
         thread.start()
         started.wait(5)
         time.sleep(0.05)
     thread.join()
-    assert outcomes == ["this slot was signed for transfer xfr-1"]
+    assert seen == [1]
+
+
+def test_what_another_connection_wrote_shows_in_the_version(journal: Journal, path: Path) -> None:
+    with journal.unit() as rows:
+        first = rows.version()
+        write(rows, 0)
+    with journal.reading() as rows:
+        assert rows.version() == first
+    with reopen(path).unit() as rows:
+        write(rows, 1)
+    with journal.reading() as rows:
+        assert rows.version() != first
 
 
 def test_a_unit_that_fails_leaves_nothing(journal: Journal) -> None:
-    good = make_attempt()
-    unwritable = dataclasses.replace(make_attempt(transfer_id="xfr-2", nonce=1, external_id=None), nonce=2**63)
-    with pytest.raises((SignerUnavailable, OverflowError, InvalidInput)):
-        journal.append([good, unwritable], 1)
+    for problem in (InvalidInput("stop"), KeyboardInterrupt()):
+        with pytest.raises(type(problem)), journal.unit() as rows:
+            write(rows, 0)
+            raise problem
+    with pytest.raises((SignerUnavailable, OverflowError)), journal.unit() as rows:
+        write(rows, 0)
+        write(rows, 2**63)
     assert journal.position()[0] == 0
-    assert refusal(journal, good) == ""
+    fill(journal)
 
 
 def test_commits_are_durable_at_once(journal: Journal) -> None:

@@ -47,7 +47,7 @@ def edit(path: Path, change: Any) -> None:
 
 def test_what_was_created_opens_again_with_the_same_keys(path: Path) -> None:
     opened = Keystore.open(path, PASSPHRASE)
-    assert opened.key(3).address == MasterKey(b"\x01" * 64).wallet(3).address
+    assert opened.find("3").address == MasterKey(b"\x01" * 64).wallet(3).address
     assert opened.id == json.loads(path.read_text())["id"]
 
 

@@ -161,6 +161,12 @@ def test_equal_to_a_count_limit_does_not_trigger(before: int, expected: bool) ->
     assert judge(CountVelocity(2, 60), window=Window(0, before, 0)).triggered is expected
 
 
+def test_a_limit_is_exact_where_a_float_is_not() -> None:
+    large = 2**60
+    assert judge(AmountLimit(large), value=large + 1).triggered
+    assert judge(AmountVelocity(large, 60), value=1, window=Window(large, 1, 0)).triggered
+
+
 def test_a_count_limit_of_zero_triggers_for_the_first() -> None:
     assert judge(CountVelocity(0, 60), window=Window()).triggered
 

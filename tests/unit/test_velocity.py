@@ -423,6 +423,15 @@ def test_a_request_approval_judged_again_counts_only_what_is_earlier(unit: sa.Co
     assert window(unit, policy, NOW + HOUR + 10, before=mine.admitted) == Window(early_open, 1, 0)
 
 
+def test_what_was_signed_at_the_start_of_a_window_is_in_none_of_its_sums(unit: sa.Connection) -> None:
+    policy = make(action=HOLD)
+    mine = admit(unit, policy, "mine", 1)
+    admit(unit, policy, "late", 2)
+    signed = velocity.sign(unit, "late", NOW)
+    for now in (signed, signed + HOUR - 1, signed + HOUR):
+        assert window(unit, policy, now, before=mine.admitted) == EMPTY
+
+
 def test_later_requests_never_poison_earlier_ones(unit: sa.Connection) -> None:
     policy = make(AmountVelocity(10, 60, Scope.POLICY), action=HOLD)
     first = admit(unit, policy, "first", 6)

@@ -11,7 +11,7 @@ from outlay.actions.organization import require_applied
 from outlay.core import ids
 from outlay.core.address import ZERO
 from outlay.core.asset import Asset
-from outlay.core.errors import Conflict, InvalidInput, NotFound, PreconditionFailed, Unavailable
+from outlay.core.errors import Conflict, HeadMoved, InvalidInput, NotFound, PreconditionFailed, Unavailable
 from outlay.core.faultpoint import fault
 from outlay.core.intent import Intent, read_intent
 from outlay.core.money import value_of
@@ -19,9 +19,20 @@ from outlay.core.policy import Facts, required_groups
 from outlay.core.price import Quote
 from outlay.core.transfer import Event
 from outlay.core.velocity import countable
+from outlay.evidence import record as records
 from outlay.evidence.canonical import digest
-from outlay.store import transfers, velocity, wallets, webhooks
+from outlay.store import organizations, stops, transfers, velocity, wallets, webhooks
 from outlay.store.database import Row
+
+_JUDGED_BY = (
+    records.POLICY_CREATED,
+    records.POLICY_UPDATED,
+    records.POLICY_ARCHIVED,
+    records.WALLET_TAGS_MODIFIED,
+    records.CONFIG_APPLIED,
+    records.CHANGE_APPLIED,
+)
+"""Records that may change what policies say about a payout."""
 
 QuoteOf = Callable[[Asset], Quote | None]
 
@@ -53,6 +64,7 @@ def request_transfer(
 
     Raises:
         InvalidInput, NotFound, Conflict, PreconditionFailed: nothing was stored.
+        HeadMoved: policies were changed after it was signed.
         Unavailable: the money settings are not the signed ones.
     """
     wallet = wallets.find(act.unit, wallet_id)
@@ -72,6 +84,7 @@ def request_transfer(
     if existing is not None:
         return _same_or_conflict(act, existing, intent_digest)
     require_applied(act.unit, act.config)
+    _check_policies_seen(act)
     asset = _check_payable(act, wallet, intent)
     row, judgement = _admit(act, wallet, intent, intent_digest, kind, asset, quote_of(asset))
     act.result_id = row.id
@@ -111,13 +124,24 @@ def _read_intent(
 def _same_or_conflict(act: Act, existing: Row, intent_digest: str) -> dict[str, Any]:
     if existing.intent_digest == intent_digest:
         act.result_id = existing.id
-        return present.transfer(existing, act.config)
+        return present.transfer_now(act.unit, existing, act.config)
     if existing.initiator_id != act.caller.user_id:
         raise Conflict("Conflicting transfer with same externalId", duplicate={"externalId": existing.external_id})
     raise Conflict(
         "Conflicting transfer with same externalId",
         duplicate={"id": existing.id, "externalId": existing.external_id},
     )
+
+
+def _check_policies_seen(act: Act) -> None:
+    """Refuse a request that was signed under other policies: the signer judges it by those, and they were not asked.
+
+    Raises:
+        HeadMoved: policies, tags or settings were changed since it was signed.
+    """
+    seen = act.call.preimage.records_head
+    if seen != act.org.head and organizations.was_changed(act.unit, seen, _JUDGED_BY):
+        raise HeadMoved("policies or tags were changed after this payout was signed: sign it again")
 
 
 def _check_payable(act: Act, wallet: Row, intent: Intent) -> Asset:
@@ -147,6 +171,9 @@ def _check_payable(act: Act, wallet: Row, intent: Intent) -> Asset:
         raise PreconditionFailed(f"wallet {wallet.id} is {wallet.status}")
     if wallet.frozen_reason is not None:
         raise PreconditionFailed(f"wallet {wallet.id} is frozen: {wallet.frozen_reason}")
+    stopped = stops.why_stopped(act.unit, network=wallet.network, wallet_id=wallet.id, identity_id=act.caller.user_id)
+    if stopped is not None:
+        raise PreconditionFailed(stopped)
     frozen = wallets.find_frozen_asset(act.unit, network=intent.network, asset=intent.asset)
     if frozen is not None:
         raise PreconditionFailed(f"{asset.symbol} on {intent.network} is frozen: {frozen.reason}")

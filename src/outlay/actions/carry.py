@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from outlay.actions import credentials, organization, pats, people, permissions, policies, wallets
+from outlay.actions import credentials, lift, organization, pats, people, permissions, policies, reseed, wallets
 from outlay.actions.act import Act, Agreed, Caller, SignedCall, key_operations
 from outlay.actions.changes import APPLIED, FAILED, PENDING, close, due_of, resolve
 from outlay.actions.work import Work
@@ -164,5 +164,18 @@ AGAIN: Mapping[str, Callable[[Act, str, Mapping[str, Any]], object]] = {
     records.WALLET_CREATED: _create_wallet,
     records.WALLET_TAGS_MODIFIED: _tag,
     records.CONFIG_APPLIED: _apply_config,
+    records.WALLET_UNFROZEN: lambda act, subject, body: wallets.unfreeze(act, subject, reason=body["reason"]),
+    records.ASSET_UNFROZEN: lambda act, _, body: wallets.unfreeze_asset(
+        act, network=body["network"], asset=body["asset"], reason=body["reason"]
+    ),
+    records.NETWORK_UNFROZEN: lambda act, _, body: lift.unfreeze_network(
+        act, network=body["network"], reason=body["reason"]
+    ),
+    records.STOP_LIFTED: lambda act, _, body: lift.lift(
+        act, body["freezeId"], scope=body["scope"], subject=body["subject"], reason=body["reason"]
+    ),
+    records.SIGNER_RESEEDED: lambda act, _, body: reseed.reseed(
+        act, journal_id=body["journalId"], min_nonces=body["minNonces"], reason=body["reason"]
+    ),
 }
 """Kind of record -> the action that leads to it, done again from what was signed."""

@@ -30,7 +30,7 @@ def change(work: Work, row: Row, event: Event, *, detail: Mapping[str, Any] | No
             work.unit,
             kind=kind,
             subject=after.id,
-            data={"transferRequest": present.transfer(after, work.config)},
+            data={"transferRequest": present.transfer_now(work.unit, after, work.config)},
             now=work.now,
             entropy=work.entropy,
         )

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+from outlay.actions.demand import kept
+from outlay.actions.sending import PAYOUT
 from outlay.core.errors import InvalidInput, InvariantBroken, NotFound, PreconditionFailed
 from outlay.core.policy import required_groups
 from outlay.evidence.canonical import canonical
+from outlay.evidence.demand import VOTE, open_signature, order, portable, versions_asked
 from outlay.evidence.history import History, verify_history
-from outlay.evidence.payout import VERSION, VOTE, open_signature, order, portable, versions_asked
-from outlay.store import approvals, evidence, lanes, organizations, transfers
+from outlay.evidence.payout import VERSION
+from outlay.store import approvals, lanes, organizations, transfers
 from outlay.store.database import Row, Unit
 
 
@@ -22,11 +25,11 @@ def export_payout(unit: Unit, transfer_id: str) -> bytes:
     row = transfers.find(unit, transfer_id)
     if row is None:
         raise NotFound("no such transfer")
-    sent = None if row.transaction_id is None else lanes.find_transaction(unit, row.transaction_id)
-    if sent is None or sent.raw is None:
+    raw = _signed_bytes(unit, row)
+    if raw is None:
         raise PreconditionFailed(f"nothing was signed for this payout, which is {row.state}: there is nothing to prove")
     approval = approvals.find_of(unit, transfer_id)
-    request = portable(_kept(unit, transfer_id))
+    request = portable(kept(unit, transfer_id))
     decisions = [] if approval is None else _approvals(unit, approval)
     try:
         records, history, decisions = _window(unit, request, decisions)
@@ -40,14 +43,20 @@ def export_payout(unit: Unit, transfer_id: str) -> bytes:
             "payout": request,
             "asked": [] if approval is None else _asked(history, approval.groups, first),
             "decisions": decisions,
-            "transaction": f"0x{sent.raw}",
+            "transaction": f"0x{raw}",
         }
     )
 
 
-def _kept(unit: Unit, subject: str) -> dict[str, Any]:
-    (document,) = evidence.of(unit, subject)
-    return document
+def _signed_bytes(unit: Unit, row: Row) -> str | None:
+    """Return the attempt that is in a block, or the newest that was signed to pay; hex."""
+    slot = None if row.transaction_id is None else lanes.find_transaction(unit, row.transaction_id)
+    if slot is None:
+        return None
+    paying = [each for each in lanes.attempts(unit, slot.id) if each.purpose == PAYOUT and each.raw is not None]
+    mined = [each for each in paying if each.hash == slot.mined_hash]
+    newest = (mined or paying)[-1:]
+    return str(newest[0].raw) if newest else None
 
 
 def _approvals(unit: Unit, approval: Row) -> list[dict[str, Any]]:
@@ -57,7 +66,7 @@ def _approvals(unit: Unit, approval: Row) -> list[dict[str, Any]]:
         for each in approvals.decisions(unit, approval.id)
         if each.value == "Approved" and each.groups_digest == approval.groups_digest
     ]
-    return sorted((portable(_kept(unit, each.id)) for each in given), key=order)
+    return sorted((portable(kept(unit, each.id)) for each in given), key=order)
 
 
 def _window(
@@ -81,7 +90,8 @@ def _counted(history: History, decisions: Sequence[dict[str, Any]], newest: int)
     counted = []
     for each in decisions:
         signed = open_signature(history, each, "decision")
-        stays = signed.key.usable_at(newest) and history.key_may(signed.key, VOTE, signed.seq)
+        may = all(history.key_may(signed.key, VOTE, seq) for seq in (signed.seq, newest))
+        stays = signed.key.usable_at(newest) and may
         if stays and signed.user_id not in people:
             people.add(signed.user_id)
             counted.append(each)

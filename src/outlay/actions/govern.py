@@ -3,6 +3,7 @@
 What is gated, and why, is ``evidence.governance``'s; it judges the same when the chain is replayed.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,10 @@ from outlay.core.policy_document import read_policy
 from outlay.core.seams import Instant
 from outlay.evidence import governance
 from outlay.evidence import record as records
-from outlay.evidence.governance import VOTE, Change, Ruling, is_restored, judge_change
+from outlay.evidence.governance import LETTING_GO, VOTE, Change, Ruling, is_restored, judge_change
 from outlay.store import changes, permissions, users, wallets
 from outlay.store import policies as policy_rows
-from outlay.store.database import Unit
+from outlay.store.database import Row, Unit
 
 _WEAKENING = frozenset(
     {
@@ -84,16 +85,32 @@ def check_record(unit: Unit, *, kind: str, subject: str, body: Mapping[str, Any]
     if change.policy_after is not None:
         _check_filled(change.policy_after, voters(unit))
     for waiting in changes.pending_about(unit, subject):
-        several = kind in (records.PERMISSION_ASSIGNED, records.PERMISSION_REVOKED)
-        if not several or (waiting.record_kind == kind and _names_the_same(waiting.content, body)):
+        if _is_about_the_same(waiting, kind, body):
             raise Conflict(
                 "a change of this waits for approval already: have it decided first", changeRequestId=waiting.id
             )
     raise NeedsApproval(change, ruling)
 
 
-def _names_the_same(content: str, body: Mapping[str, Any]) -> bool:
-    return str(body.get("identityId")) in content
+_BESIDE_OTHERS: Mapping[str, tuple[str, ...]] = {
+    records.PERMISSION_ASSIGNED: ("identityId",),
+    records.PERMISSION_REVOKED: ("identityId",),
+    records.WALLET_UNFROZEN: (),
+    records.ASSET_UNFROZEN: ("network", "asset"),
+    records.NETWORK_UNFROZEN: ("network",),
+    records.STOP_LIFTED: ("freezeId",),
+    records.SIGNER_RESEEDED: (),
+}
+"""Kinds that wait beside others about the same subject, and the members by which two of a kind are about the same."""
+
+
+def _is_about_the_same(waiting: Row, kind: str, body: Mapping[str, Any]) -> bool:
+    """Tell whether a change may not be asked for while ``waiting`` is."""
+    named = _BESIDE_OTHERS.get(kind)
+    if named is None:
+        return waiting.record_kind not in LETTING_GO and waiting.record_kind != records.SIGNER_RESEEDED
+    after = json.loads(waiting.content)["after"]
+    return waiting.record_kind == kind and all(after[name] == body[name] for name in named)
 
 
 def describe(unit: Unit, *, kind: str, subject: str, body: Mapping[str, Any], now: Instant) -> Change:

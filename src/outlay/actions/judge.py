@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from outlay.actions import present
+from outlay.actions.act import key_operations
 from outlay.actions.change import emit_approval
 from outlay.actions.work import Work
 from outlay.config import Config
@@ -13,7 +14,7 @@ from outlay.core.approval import Decision, Person, merge_groups, outcome, shorte
 from outlay.core.policy import Evaluation, Facts, Policy, Verdict, evaluate, matches, required_groups, verdict
 from outlay.core.seams import MINUTE
 from outlay.evidence.canonical import digest
-from outlay.evidence.governance import VOTE
+from outlay.evidence.demand import REQUEST, VOTE
 from outlay.store import approvals, permissions, policies, transfers, users, velocity, wallets, webhooks
 from outlay.store.database import Row, Unit
 from outlay.store.policies import active_policies, policy_of
@@ -222,8 +223,11 @@ def _refuse_initiator(unit: Unit, row: Row) -> str | None:
     initiator = people(unit).get(row.initiator_id)
     if initiator is None or not initiator.is_active or not initiator.may_vote:
         return "Who asked for this payout was switched off or removed."
-    if not users.is_in_use(unit, row.credential_id):
+    key = users.find_credential(unit, row.credential_id) if users.is_in_use(unit, row.credential_id) else None
+    if key is None:
         return "The key that signed the request of this payout was withdrawn."
+    if REQUEST not in key_operations(unit, key):
+        return "Who asked for this payout is no longer permitted to."
     return None
 
 

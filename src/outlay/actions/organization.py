@@ -102,7 +102,7 @@ def found(
         money_settings=money_digest(config),
         now=now,
     )
-    _store_admin(
+    store_admin(
         unit,
         user_id=user_id,
         username=admin,
@@ -112,7 +112,7 @@ def found(
         root=root,
         now=now,
     )
-    _store_full_access(unit, entropy, permission_id=permission_id, user_id=user_id, now=now)
+    store_full_access(unit, entropy, permission_id=permission_id, user_id=user_id, now=now)
     for policy_id, document in policies:
         insert_policy(unit, policy_id, document, now=now, allow_empty=True)
     claims = issue_token(
@@ -136,7 +136,7 @@ def found(
     )
 
 
-def _store_admin(
+def store_admin(
     unit: Unit,
     *,
     user_id: str,
@@ -173,7 +173,7 @@ def _store_admin(
     )
 
 
-def _store_full_access(unit: Unit, entropy: Entropy, *, permission_id: str, user_id: str, now: Instant) -> None:
+def store_full_access(unit: Unit, entropy: Entropy, *, permission_id: str, user_id: str, now: Instant) -> None:
     """Store the permission that holds every operation, and give it to the first admin for good."""
     permissions.add(
         unit,

@@ -17,7 +17,7 @@ from outlay.core.policy_document import read_policy, wire_document
 from outlay.core.price import Quote
 from outlay.core.transfer import State, wire_status
 from outlay.evidence.keys import fingerprint
-from outlay.store import approvals, permissions, transfers, users, wallets
+from outlay.store import approvals, lanes, permissions, transfers, users, wallets
 from outlay.store.database import Row, Unit
 
 
@@ -30,8 +30,26 @@ def _when(instant: int | None) -> str | None:
     return None if instant is None else iso(instant)
 
 
-def transfer(row: Row, config: Config) -> dict[str, Any]:
-    """Return a transfer request."""
+def transfers_now(unit: Unit, rows: Sequence[Row], config: Config) -> list[dict[str, Any]]:
+    """Return transfer requests with what was signed for them so far."""
+    slots = [row.transaction_id for row in rows if row.transaction_id is not None]
+    known = lanes.attempts_of(unit, slots) if slots else {}
+    return [transfer(row, config, known.get(row.transaction_id, ())) for row in rows]
+
+
+def transfer_now(unit: Unit, row: Row, config: Config) -> dict[str, Any]:
+    """Return a transfer request with what was signed for it so far."""
+    return transfers_now(unit, [row], config)[0]
+
+
+def transfer(row: Row, config: Config, attempts: Sequence[Row] = ()) -> dict[str, Any]:
+    """Return a transfer request.
+
+    Args:
+        row: the transfer.
+        config: names the asset.
+        attempts: of its slot, as ``lanes.attempts`` gives them; none before a nonce is bound.
+    """
     asset = config.find_asset(row.network, row.asset)
     quotes = {"USD": float(Decimal(row.price["price"]))} if row.price else None
     meta = only_given(
@@ -60,7 +78,96 @@ def transfer(row: Row, config: Config) -> dict[str, Any]:
         dateConfirmed=_when(row.confirmed_at),
         approvalId=row.approval_id,
         externalId=row.external_id,
+        replacementId=_replacement_of(attempts),
+        details=_construction(attempts) if attempts else None,
     )
+
+
+def void_of(attempts: Sequence[Row]) -> Row | None:
+    """Return the first void among the attempts of a slot; later ones only raise its fees."""
+    return next((each for each in attempts if each.purpose == lanes.VOID), None)
+
+
+def _replacement_of(attempts: Sequence[Row]) -> str | None:
+    """Return the void of a slot, else the newest attempt that somebody asked for."""
+    void = void_of(attempts)
+    if void is not None:
+        return str(void.id)
+    return next((str(each.id) for each in reversed(attempts) if each.asked_by is not None), None)
+
+
+def _construction(attempts: Sequence[Row]) -> dict[str, Any]:
+    """Return the nonce of a slot and what was offered for it, one after the other."""
+    return {
+        "nonce": attempts[0].nonce,
+        "attempts": [
+            only_given(
+                id=each.id,
+                purpose=each.purpose,
+                **_offered(each),
+                txHash=each.hash,
+                dateSigned=_when(each.signed_at),
+                dateBroadcasted=_when(each.first_sent_at),
+            )
+            for each in attempts
+        ],
+    }
+
+
+def _offered(attempt: Row) -> dict[str, str]:
+    if attempt.legacy:
+        return {"gasLimit": str(attempt.gas_limit), "gasPrice": str(attempt.max_fee_per_gas)}
+    return {
+        "gasLimit": str(attempt.gas_limit),
+        "maxFeePerGas": str(attempt.max_fee_per_gas),
+        "maxPriorityFeePerGas": str(attempt.max_priority_fee_per_gas),
+    }
+
+
+def transaction(unit: Unit, paid: Row, attempts: Sequence[Row], shown: Row) -> dict[str, Any]:
+    """Return what was asked for in the place of a transfer, as the contract's transaction request.
+
+    Args:
+        unit: finds the wallet.
+        paid: the transfer.
+        attempts: of its slot.
+        shown: one of them. Of a void the later ones that raise its fees are meant too.
+    """
+    same = [each for each in attempts if each.id == shown.id or each.purpose == shown.purpose == lanes.VOID]
+    status, reason = _status_of(same, paid)
+    wallet = wallets.find(unit, paid.wallet_id)
+    if shown.purpose == lanes.VOID:
+        to, value = None if wallet is None else wallet.address, "0"
+    else:
+        to, value = (paid.recipient, str(paid.amount)) if paid.asset == NATIVE else (paid.asset, "0")
+    newest = same[-1]
+    sent = [each.first_sent_at for each in same if each.first_sent_at is not None]
+    kind = "Evm" if newest.legacy else "Eip1559"
+    return only_given(
+        id=shown.id,
+        walletId=paid.wallet_id,
+        network=paid.network,
+        requester={"userId": shown.asked_by or paid.initiator_id},
+        requestBody=only_given(kind=kind, to=to, value=value, nonce=shown.nonce, **_offered(newest)),
+        status=status,
+        reason=reason,
+        txHash=newest.hash if newest.mined_hash not in [each.hash for each in same] else newest.mined_hash,
+        fee=str(paid.fee) if status == "Confirmed" and paid.fee is not None else None,
+        dateRequested=iso(shown.created_at),
+        dateBroadcasted=_when(min(sent, default=None)),
+        details={"transferId": paid.id, "purpose": shown.purpose},
+    )
+
+
+def _status_of(same: Sequence[Row], paid: Row) -> tuple[str, str | None]:
+    """Return the status of attempts that stand for one transaction, and why it failed."""
+    newest = same[-1]
+    if newest.slot_state != "final":
+        return "Broadcasted" if any(each.first_sent_at is not None for each in same) else "Executing", None
+    if newest.mined_hash not in [each.hash for each in same]:
+        return "Failed", "Another transaction took its nonce, finally."
+    is_done = newest.purpose == lanes.VOID or paid.state == State.CONFIRMED
+    return ("Confirmed", None) if is_done else ("Failed", paid.reason)
 
 
 def wallet(unit: Unit, row: Row) -> dict[str, Any]:
@@ -80,17 +187,19 @@ def wallet(unit: Unit, row: Row) -> dict[str, Any]:
     )
 
 
-def wallet_assets(row: Row, held: Sequence[tuple[Asset, int, Quote | None]], *, net_worth: bool) -> dict[str, Any]:
+def wallet_assets(
+    row: Row, held: Sequence[tuple[Asset, int | None, Quote | None]], *, net_worth: bool
+) -> dict[str, Any]:
     """Return what a wallet holds.
 
     Args:
         row: the wallet.
-        held: each asset with its balance in base units and its price, if there is one.
+        held: each asset with its balance in base units (None: no token answers) and its price, if there is one.
         net_worth: tell what all of it is worth, unless something in the wallet has no price.
     """
     worth = None
-    if net_worth and all(quote or not balance for _, balance, quote in held):
-        values = [value_of(n, decimals=asset.decimals, price=quote.price) for asset, n, quote in held if quote]
+    if net_worth and all(balance is not None and (quote or not balance) for _, balance, quote in held):
+        values = [value_of(n or 0, decimals=asset.decimals, price=quote.price) for asset, n, quote in held if quote]
         worth = {"USD": sum(values) / VALUE_UNIT}
     assets = [
         only_given(
@@ -98,8 +207,8 @@ def wallet_assets(row: Row, held: Sequence[tuple[Asset, int, Quote | None]], *, 
             contract=asset.contract,
             symbol=asset.symbol,
             decimals=asset.decimals,
-            verified=True,
-            balance=str(balance),
+            verified=balance is not None,
+            balance=str(balance or 0),
             quotes={"USD": float(quote.price)} if quote else None,
         )
         for asset, balance, quote in held
@@ -178,7 +287,7 @@ def approval(unit: Unit, row: Row, config: Config) -> dict[str, Any]:
     paid = transfers.get(unit, row.transfer_id)
     return approval_of(
         row,
-        activity={"kind": "Wallets:Sign", "transferRequest": transfer(paid, config)},
+        activity={"kind": "Wallets:Sign", "transferRequest": transfer_now(unit, paid, config)},
         evaluations=_evaluations(unit, row.transfer_id),
         decisions=approvals.decisions(unit, row.id),
     )

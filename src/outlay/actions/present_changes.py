@@ -8,7 +8,7 @@ from outlay.actions.work import Work
 from outlay.config import Config
 from outlay.core import ids
 from outlay.core.event import iso
-from outlay.core.policy import PERMISSIONS_ASSIGN, PERMISSIONS_MODIFY, POLICIES_MODIFY
+from outlay.core.policy import PERMISSIONS_ASSIGN, PERMISSIONS_MODIFY, POLICIES_MODIFY, UNFREEZE
 from outlay.evidence import record as records
 from outlay.store import approvals, changes, permissions, policies, users
 from outlay.store.database import Row, Unit
@@ -26,18 +26,25 @@ NAMES = {
     records.WALLET_CREATED: ("Wallet", "Create", POLICIES_MODIFY),
     records.WALLET_TAGS_MODIFIED: ("Wallet", "Update", POLICIES_MODIFY),
     records.CONFIG_APPLIED: ("Configuration", "Update", POLICIES_MODIFY),
+    records.WALLET_UNFROZEN: ("Wallet", "Update", UNFREEZE),
+    records.ASSET_UNFROZEN: ("Asset", "Update", UNFREEZE),
+    records.NETWORK_UNFROZEN: ("Network", "Update", UNFREEZE),
+    records.STOP_LIFTED: ("Freeze", "Delete", UNFREEZE),
+    records.SIGNER_RESEEDED: ("Signer", "Update", POLICIES_MODIFY),
 }
-"""Kind of record -> the contract's kind and operation (with four kinds of ours), and what activity it is."""
+"""Kind of record -> the contract's kind and operation (with kinds of ours), and what activity it is."""
 
 GOVERNING_OPERATIONS = frozenset(
     {
         "Auth:ServiceAccounts:Activate",
         "Auth:Users:Activate",
         "Config:Apply",
+        "Outlay:Unfreeze",
         "Permissions:Assign",
         "Permissions:Update",
         "Policies:Delete",
         "Policies:Update",
+        "Signer:Reseed",
         "Wallets:Tags:Remove",
     }
 )

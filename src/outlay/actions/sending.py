@@ -1,5 +1,6 @@
-"""The units of sending: bind a nonce, store signed bytes, note a send, settle what is final."""
+"""The units of sending: bind a nonce, release it unsigned, store signed bytes, bump, void, note a send."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from outlay.actions.change import change
@@ -9,12 +10,15 @@ from outlay.actions.work import Work
 from outlay.config import Config
 from outlay.core import ids
 from outlay.core.asset import NATIVE
-from outlay.core.effect import Effect
+from outlay.core.errors import InvariantBroken
 from outlay.core.fees import Offer
-from outlay.core.ledger import overrun, reserve, settle, settle_mismatch
-from outlay.core.transfer import Event, State
-from outlay.store import lanes, ledger, organizations, transfers, velocity, wallets
+from outlay.core.ledger import release, reserve
+from outlay.core.transfer import RESTORED, Event, State
+from outlay.store import lanes, ledger, stops, transfers, velocity, wallets
 from outlay.store.database import Row
+
+PAYOUT, VOID = lanes.PAYOUT, lanes.VOID
+"""What an attempt is for."""
 
 WAITING_MAX = 500
 """Transfers whose reason to wait is written in one unit."""
@@ -78,6 +82,11 @@ def wait_all(work: Work, wallet_id: str, reason: str) -> None:
 
 
 def _why_it_waits(work: Work, wallet: Row, row: Row, candidate: Candidate) -> str | None:
+    stopped = stops.why_stopped(work.unit, network=row.network, wallet_id=wallet.id, identity_id=row.initiator_id)
+    if stopped is not None:
+        return stopped
+    if row.flag == RESTORED:
+        return "the database was restored from an older copy: its program has to ask for it once more, by the same id"
     if wallet.frozen_reason is not None:
         return f"the wallet is frozen: {wallet.frozen_reason}"
     if wallet.status != "Active":
@@ -118,11 +127,18 @@ def _bind_one(work: Work, wallet: Row, row: Row, fence: int, offer: Offer) -> No
         fence=fence,
         id=transaction_id,
         transfer_id=row.id,
-        gas_limit=offer.gas_limit,
         fee_cap=fee_cap,
-        max_fee_per_gas=offer.max_fee_per_gas,
-        max_priority_fee_per_gas=offer.max_priority_fee_per_gas,
         created_at=work.now,
+    )
+    lanes.add_attempt(
+        work.unit,
+        id=transaction_id,
+        transaction_id=transaction_id,
+        number=1,
+        purpose=PAYOUT,
+        offer=offer,
+        legacy=is_legacy(work.config, row.network),
+        now=work.now,
     )
     ledger.post(
         work.unit,
@@ -132,6 +148,135 @@ def _bind_one(work: Work, wallet: Row, row: Row, fence: int, offer: Offer) -> No
         entropy=work.entropy,
     )
     change(work, row, Event.ASSIGNED, transaction_id=transaction_id, waiting_reason=None)
+
+
+def is_legacy(config: Config, network: str) -> bool:
+    """Tell whether transactions of a network name one gas price."""
+    found = config.network(network)
+    return found is not None and found.fee_model == "legacy"
+
+
+def release_tail(work: Work, wallet_id: str, fence: int, nonce: int, reasons: Mapping[str, str]) -> None:
+    """Take back every slot from ``nonce`` on: the signer's journal proves that nothing was signed for them.
+
+    Args:
+        work: the unit.
+        wallet_id: whose lane.
+        fence: of the lane.
+        nonce: the first slot that goes.
+        reasons: by transfer id, why it waits now.
+
+    Raises:
+        InvariantBroken: one of them was signed. Unavailable: the lane belongs to another worker now.
+    """
+    lanes.hold(work.unit, wallet_id, fence=fence)
+    slots = [row for row in lanes.transactions(work.unit, wallet_id, *lanes.UNSETTLED) if row.nonce >= nonce]
+    if any(row.state != "bound" for row in slots):
+        raise InvariantBroken(f"a slot of {wallet_id} from nonce {nonce} on was signed: it is not taken back")
+    for slot in slots:
+        _post_release(work, slot)
+    lanes.unbind(work.unit, wallet_id=wallet_id, fence=fence, nonce=nonce)
+    for slot in slots:
+        if slot.transfer_id is not None:
+            paid = transfers.get(work.unit, slot.transfer_id)
+            reason = reasons.get(paid.id)
+            change(work, paid, Event.RELEASED, transaction_id=None, waiting_reason=reason)
+
+
+def _post_release(work: Work, slot: Row) -> None:
+    paid = None if slot.transfer_id is None else transfers.get(work.unit, slot.transfer_id)
+    wallet = wallets.find(work.unit, slot.wallet_id)
+    assert wallet is not None
+    lines = release(
+        wallet=wallet.id,
+        network=wallet.network,
+        asset=NATIVE if paid is None else paid.asset,
+        amount=0 if paid is None else paid.amount,
+        fee_cap=slot.fee_cap,
+    )
+    ledger.post(
+        work.unit,
+        lines,
+        transfer_id=slot.transfer_id,
+        now=work.now,
+        entropy=work.entropy,
+    )
+
+
+def add_attempt(
+    work: Work, slot: Row, *, purpose: str, offer: Offer, legacy: bool, asked_by: str | None = None
+) -> str | None:
+    """Add a bump or a void to a slot that was signed for; return its id.
+
+    Nothing is added, and None returned, if something is to be signed for it already or it was mined meanwhile.
+    Once a slot is to be voided, nothing that pays is added to it any more.
+
+    Raises:
+        InvariantBroken: there is no such slot any more, or it is to be voided.
+    """
+    row = lanes.find_transaction(work.unit, slot.id)
+    if row is None:
+        raise InvariantBroken(f"slot {slot.id} is gone: nothing is added to it")
+    if row.state not in ("signed", "sent"):
+        return None
+    known = lanes.attempts(work.unit, slot.id)
+    if any(each.raw is None for each in known):
+        return None
+    if purpose == PAYOUT and (row.void_reason is not None or any(each.purpose == VOID for each in known)):
+        raise InvariantBroken(f"slot {slot.id} is to be voided: it pays nobody any more")
+    attempt_id = ids.new_id(ids.TRANSACTION, work.entropy)
+    lanes.add_attempt(
+        work.unit,
+        id=attempt_id,
+        transaction_id=slot.id,
+        number=known[-1].number + 1,
+        purpose=purpose,
+        offer=offer,
+        legacy=legacy,
+        now=work.now,
+        asked_by=asked_by,
+    )
+    return attempt_id
+
+
+def begin_void(work: Work, slot: Row, *, offer: Offer, legacy: bool, reason: str, asked_by: str | None) -> str | None:
+    """Say that a slot is to be voided, and add the void; see ``add_attempt``."""
+    attempt_id = add_attempt(work, slot, purpose=VOID, offer=offer, legacy=legacy, asked_by=asked_by)
+    if attempt_id is not None and slot.void_reason is None:
+        lanes.touch(work.unit, slot.id, void_reason=reason)
+    return attempt_id
+
+
+def drop_refused(work: Work, wallet_id: str, fence: int, attempt_ids: list[str]) -> None:
+    """Forget bumps and voids that the signer refused; what was signed before them stays under way."""
+    lanes.hold(work.unit, wallet_id, fence=fence)
+    for attempt_id in attempt_ids:
+        lanes.drop_attempt(work.unit, attempt_id)
+
+
+def fill_gap(work: Work, wallet: Row, fence: int, nonce: int, *, offer: Offer, legacy: bool, fee_cap: int) -> str:
+    """Add a void for a nonce of the lane that no slot has, so that those behind it can be mined; return the slot's id.
+
+    Raises:
+        Unavailable: the lane belongs to another worker now. IntegrityError: the wallet cannot pay for it.
+    """
+    slot_id = ids.new_id(ids.TRANSACTION, work.entropy)
+    lanes.fill(
+        work.unit, wallet_id=wallet.id, fence=fence, nonce=nonce, id=slot_id, fee_cap=fee_cap, created_at=work.now
+    )
+    lanes.add_attempt(
+        work.unit,
+        id=slot_id,
+        transaction_id=slot_id,
+        number=1,
+        purpose=VOID,
+        offer=offer,
+        legacy=legacy,
+        now=work.now,
+    )
+    lines = reserve(wallet=wallet.id, network=wallet.network, asset=NATIVE, amount=0, fee_cap=fee_cap)
+    ledger.post(work.unit, lines, transfer_id=None, now=work.now, entropy=work.entropy)
+    return slot_id
 
 
 def needs(config: Config, row: Row) -> dict[str, int]:
@@ -152,111 +297,55 @@ def _missing_funds(work: Work, row: Row) -> str | None:
     return None
 
 
-def store_signed(work: Work, wallet_id: str, fence: int, signed: list[tuple[str, bytes, str]]) -> None:
-    """Store signed bytes, before anything is sent: (transaction id, raw, hash) each."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedBytes:
+    """What came back from the signer for one attempt."""
+
+    attempt_id: str
+    raw: bytes
+    hash: str
+    sequence: int  #: number of the journal entry that holds it
+
+
+def store_signed(work: Work, wallet_id: str, fence: int, signed: list[SignedBytes], *, journal_id: str) -> None:
+    """Store signed bytes, before anything is sent."""
     lanes.hold(work.unit, wallet_id, fence=fence)
-    for transaction_id, raw, tx_hash in signed:
-        row = lanes.find_transaction(work.unit, transaction_id)
-        if row is None or row.state != "bound":
+    for each in signed:
+        attempt = lanes.find_attempt(work.unit, each.attempt_id)
+        slot = None if attempt is None else lanes.find_transaction(work.unit, attempt.transaction_id)
+        if attempt is None or slot is None:
+            raise InvariantBroken(f"attempt {each.attempt_id} of {wallet_id} was signed, and is not stored any more")
+        if not lanes.keep_signed(work.unit, attempt.id, raw=each.raw, hash=each.hash, now=work.now):
             continue
-        lanes.change(work.unit, row, "signed", raw=raw.hex(), hash=tx_hash)
-        paid = transfers.get(work.unit, row.transfer_id)
+        if slot.state == "bound":
+            lanes.change(work.unit, slot, "signed")
+        if attempt.purpose == PAYOUT and slot.transfer_id is not None:
+            _note_signed(work, slot.transfer_id, each.hash)
+    if signed:
+        stops.set_mark(work.unit, journal_id=journal_id, sequence=max(each.sequence for each in signed))
+
+
+def _note_signed(work: Work, transfer_id: str, tx_hash: str) -> None:
+    paid = transfers.get(work.unit, transfer_id)
+    if State(paid.state) is State.ASSIGNED:
         velocity.sign(work.unit, paid.id, work.now)
         change(work, paid, Event.SIGNED, tx_hash=tx_hash, signed_at=work.now)
+    else:
+        transfers.annotate(work.unit, paid.id, tx_hash=tx_hash)
 
 
 def note_sent(work: Work, wallet_id: str, fence: int, answers: list[tuple[str, str]]) -> None:
-    """Record that a send was attempted, whatever the answer: (transaction id, answer) each."""
+    """Record that a send was attempted, whatever the answer: (attempt id, answer) each."""
     lanes.hold(work.unit, wallet_id, fence=fence)
-    for transaction_id, text in answers:
-        row = lanes.find_transaction(work.unit, transaction_id)
-        if row is None:
+    for attempt_id, text in answers:
+        attempt = lanes.find_attempt(work.unit, attempt_id)
+        slot = None if attempt is None else lanes.find_transaction(work.unit, attempt.transaction_id)
+        if attempt is None or slot is None or slot.state == "final":
             continue
-        if row.state == "signed":
-            lanes.change(work.unit, row, "sent", sent_at=work.now, last_answer=text)
-            change(work, transfers.get(work.unit, row.transfer_id), Event.SENT, broadcast_at=work.now)
-        elif row.state == "sent":
-            lanes.touch(work.unit, transaction_id, sent_at=work.now, last_answer=text)
-
-
-def note_mined(work: Work, transaction_id: str, *, block_number: int, block_hash: str) -> None:
-    """A receipt was seen in a block that may still be reorganised away."""
-    row = lanes.find_transaction(work.unit, transaction_id)
-    if row is None or row.state != "sent":
-        return
-    lanes.change(work.unit, row, "mined", block_number=block_number, block_hash=block_hash)
-    change(work, transfers.get(work.unit, row.transfer_id), Event.MINED, detail={"block": block_hash})
-
-
-def note_reorged(work: Work, transaction_id: str) -> None:
-    """The block is gone: the same bytes will be sent again."""
-    row = lanes.find_transaction(work.unit, transaction_id)
-    if row is None or row.state != "mined":
-        return
-    lanes.change(work.unit, row, "sent", block_number=None, block_hash=None, sent_at=None)
-    change(work, transfers.get(work.unit, row.transfer_id), Event.REORGED)
-
-
-def settle_final(work: Work, fence: int, transaction_id: str, effect: Effect, *, fee: int) -> None:
-    """A transaction is final: post what left, end the transfer, free the lane's slot.
-
-    Args:
-        work: the unit.
-        fence: of the lane.
-        transaction_id: in state mined.
-        effect: what it did.
-        fee: native base units the chain took.
-    """
-    row = lanes.find_transaction(work.unit, transaction_id)
-    if row is None or row.state != "mined":
-        return
-    paid = transfers.get(work.unit, row.transfer_id)
-    lanes.settle(work.unit, wallet_id=row.wallet_id, nonce=row.nonce, block=row.block_number, fence=fence)
-    lanes.change(work.unit, row, "final")
-    within = min(fee, row.fee_cap)
-    place = {
-        "wallet": row.wallet_id,
-        "network": paid.network,
-        "asset": paid.asset,
-        "fee": within,
-        "fee_cap": row.fee_cap,
-    }
-    proof = {"block": row.block_hash, "height": row.block_number, "effect": effect.kind, "outflow": str(effect.outflow)}
-    # In the order of locks: counters, ledger accounts, transfers.
-    if effect.kind == "nothing":
-        velocity.correct(work.unit, paid.id)
-    if effect.kind == "mismatch":
-        # More than was set aside cannot be posted; the balance step will find the rest missing and stop the wallet.
-        lines = settle_mismatch(**place, paid=min(effect.outflow, paid.amount))
-    else:
-        lines = settle(**place, reserved=paid.amount, paid=effect.outflow)
-    ledger.post(work.unit, lines, transfer_id=paid.id, now=work.now, entropy=work.entropy)
-    if fee > within:
-        _post_overrun(work, paid, fee - within)
-    if effect.kind == "exact":
-        change(work, paid, Event.PAID, detail=proof, fee=fee, confirmed_at=work.now)
-    elif effect.kind == "nothing":
-        reason = "The transaction was executed and reverted, finally: nothing was paid."
-        change(work, paid, Event.REVERTED, detail=proof, fee=fee, reason=reason)
-    else:
-        _flag_mismatch(work, paid, effect, fee)
-
-
-def _post_overrun(work: Work, paid: Row, excess: int) -> None:
-    """A rollup's data fee came on top of the cap: it has left, so it is posted from what is spendable.
-
-    What does not fit stays unposted; the balance step then finds the chain below the ledger and stops the wallet.
-    """
-    held = ledger.holdings(work.unit, wallet_id=paid.wallet_id, asset=NATIVE)
-    lines = overrun(wallet=paid.wallet_id, network=paid.network, fee=min(excess, held.spendable))
-    ledger.post(work.unit, lines, transfer_id=paid.id, now=work.now, entropy=work.entropy)
-
-
-def _flag_mismatch(work: Work, paid: Row, effect: Effect, fee: int) -> None:
-    """Neither paid nor not paid: stop the asset and the wallet until a person has looked."""
-    reason = f"transfer {paid.id} had another effect than asked. {effect.why}"
-    transfers.annotate(work.unit, paid.id, flag="effect_mismatch", reason=effect.why, fee=fee)
-    wallets.freeze(work.unit, paid.wallet_id, reason)
-    if paid.asset != NATIVE:
-        wallets.freeze_asset(work.unit, network=paid.network, asset=paid.asset, reason=reason, now=work.now)
-    organizations.bump_epoch(work.unit)
+        first = work.now if attempt.first_sent_at is None else attempt.first_sent_at
+        lanes.touch_attempt(work.unit, attempt_id, sent_at=work.now, first_sent_at=first, last_answer=text)
+        if slot.state == "signed":
+            lanes.change(work.unit, slot, "sent")
+            if slot.transfer_id is not None:
+                paid = transfers.get(work.unit, slot.transfer_id)
+                change(work, paid, Event.SENT, broadcast_at=work.now)

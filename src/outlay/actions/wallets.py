@@ -108,29 +108,35 @@ def rename(act: Act, wallet_id: str, *, changes: dict[str, str | None]) -> dict[
 
 
 def unfreeze(act: Act, wallet_id: str, *, reason: str) -> dict[str, Any]:
-    """Let a wallet pay again after a person has looked at why it was stopped; the reason is recorded."""
+    """Let a wallet pay again after a person has looked at why it was stopped; the reason is recorded.
+
+    What the chain shows then is accepted: a loss is written off by the next comparison of ledger and chain.
+    """
     row = get(act.unit, wallet_id)
-    _check_reason(reason)
+    check_reason(reason)
     if row.frozen_reason is None:
         raise PreconditionFailed("this wallet is not frozen")
-    act.record("wallet.unfrozen", wallet_id, {"reason": reason})
-    wallets.update(act.unit, wallet_id, frozen_reason=None)
+    act.record("wallet.unfrozen", wallet_id, {"reason": reason, "stopped": row.frozen_reason})
+    wallets.update(act.unit, wallet_id, frozen_reason=None, compared_block=None)
     act.result_id = wallet_id
     return present.wallet(act.unit, get(act.unit, wallet_id))
 
 
 def unfreeze_asset(act: Act, *, network: str, asset: str, reason: str) -> dict[str, Any]:
     """Let an asset be paid again after a person has looked at why it was stopped; the reason is recorded."""
-    _check_reason(reason)
-    if wallets.find_frozen_asset(act.unit, network=network, asset=asset) is None:
+    check_reason(reason)
+    frozen = wallets.find_frozen_asset(act.unit, network=network, asset=asset)
+    if frozen is None:
         raise NotFound("this asset is not frozen")
-    act.record("asset.unfrozen", act.org.id, {"network": network, "asset": asset, "reason": reason})
+    body = {"network": network, "asset": asset, "reason": reason, "stopped": frozen.reason}
+    act.record("asset.unfrozen", act.org.id, body)
     wallets.unfreeze_asset(act.unit, network=network, asset=asset)
     act.result_id = act.org.id
     return {"network": network, "asset": asset}
 
 
-def _check_reason(reason: str) -> None:
+def check_reason(reason: str) -> None:
+    """Refuse to let go without saying why. Raises InvalidInput."""
     if not 1 <= len(reason.strip()) <= 1000 or not reason.isprintable():
         raise InvalidInput("say in 1 to 1000 printable characters what you found", field="reason")
 

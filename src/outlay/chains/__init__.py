@@ -17,6 +17,7 @@ from outlay.core.fees import Fees
 __all__ = [
     "CallReverted",
     "Chain",
+    "Consumed",
     "Fees",
     "Finality",
     "Head",
@@ -70,6 +71,7 @@ class SendKind(StrEnum):
     NONCE_TOO_LOW = "nonce_too_low"  #: the slot is used, perhaps by these very bytes: look for the own hashes
     UNDERPRICED = "underpriced"  #: below the floor of the pool, the block or the replaced transaction
     INSUFFICIENT_FUNDS = "insufficient_funds"  #: the wallet cannot pay amount and fee at present
+    RATE_LIMITED = "rate_limited"  #: the endpoint was asked too often: to be sent there again
     REFUSED = "refused"  #: clearly not taken, for another reason
     UNKNOWN = "unknown"  #: no answer, or wording not in the table: it may have been taken
 
@@ -94,6 +96,14 @@ class Receipt:
     effective_gas_price: int  #: wei per gas
     l1_fee: int  #: wei beside the gas (OP stack); 0 elsewhere
     logs: tuple[Log, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumed:
+    """The transaction that took a nonce."""
+
+    hash: str
+    block_number: int
 
 
 def fee_paid(receipt: Receipt) -> int:
@@ -121,11 +131,15 @@ class Chain(Protocol):
         ...
 
     async def balance_at(self, address: str, asset: Asset, block: int) -> int:
-        """Return the balance of ``asset`` in base units after ``block``."""
+        """Return the balance of ``asset`` in base units after ``block``.
+
+        Raises:
+            CallReverted: no token is at the asset's contract address.
+        """
         ...
 
-    async def balances(self, address: str, assets: Sequence[Asset]) -> list[int]:
-        """Return the newest balance of each asset in base units, in order; asked for together."""
+    async def balances(self, address: str, assets: Sequence[Asset]) -> Sequence[int | None]:
+        """Return the newest balance of each asset in base units, in order; None where no token answers."""
         ...
 
     async def code_at(self, address: str) -> bytes:
@@ -138,6 +152,14 @@ class Chain(Protocol):
 
     async def fees(self) -> Fees:
         """Return what a transaction costs now."""
+        ...
+
+    async def data_fee(self, size: int) -> int:
+        """Return what a transaction of ``size`` bytes costs beside its gas now, in wei; 0 where there is no such."""
+        ...
+
+    async def transaction_at(self, address: str, nonce: int, block: int) -> Consumed | None:
+        """Return which transaction of ``address`` took ``nonce``, at or before ``block``; None: none did."""
         ...
 
     async def estimate_gas(self, sender: str, to: str, value: int, data: bytes) -> int:

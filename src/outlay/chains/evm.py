@@ -1,32 +1,66 @@
 """An EVM network behind the ``Chain`` protocol: every answer of a node is checked before it is believed.
 
-Checks are of shape and of consistency with the question (the block asked for, the hash asked for). Whether
-a node tells the truth is decided elsewhere: finality and the exact effect are judged by the engine.
+What decides about money (final heads, receipts, nonces and balances at a block) is told by two endpoints where the
+network's settings ask for it. Finality and the exact effect are judged by the engine.
 """
 
 from collections.abc import Callable, Sequence
 from statistics import median_low
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from outlay.chains import Fees, Finality, Head, Log, Receipt, SendAnswer
-from outlay.chains.rpc import Call, JsonRpc, WrongShape, octets, quantity
+from outlay.chains import CallReverted, Consumed, Fees, Finality, Head, Receipt, SendAnswer
+from outlay.chains.jsonrpc import Call, octets, quantity
+from outlay.chains.rpc import JsonRpc
+from outlay.chains.shapes import (
+    block,
+    block_at,
+    block_or_none,
+    count,
+    fee_history,
+    price,
+    receipt_of,
+    taker_in,
+    word,
+)
 from outlay.codec.evm import WORD, erc20_balance_of
 from outlay.core.asset import Asset
+from outlay.core.errors import ChainUnavailable, InvalidInput
+from outlay.core.keccak import keccak
 
 T = TypeVar("T")
 
+GAS_PRICE_ORACLE: Final = "0x420000000000000000000000000000000000000f"
+"""Where OP stack chains keep the contract that prices the data of a transaction."""
+
 _FEE_BLOCKS = 20
 _FEE_PERCENTILES = (10, 50, 90)
-_LOGS_MAX = 10_000
+_UPPER_BOUND: Final = keccak(b"getL1FeeUpperBound(uint256)")[:4]
+_L1_FEE: Final = keccak(b"getL1Fee(bytes)")[:4]
+_DATA_MAX: Final = 128 * 1024
 
 
 class EvmChain:
     """One EVM network."""
 
-    def __init__(self, rpc: JsonRpc, finality: Finality) -> None:
-        """Keep the endpoints and the rule of finality; nothing is asked yet."""
+    def __init__(self, rpc: JsonRpc, finality: Finality, *, fee_model: str = "eip1559", data_fee: str = "none") -> None:
+        """Keep the endpoints and the rules; nothing is asked yet.
+
+        Args:
+            rpc: the endpoints.
+            finality: when a block is final.
+            fee_model: ``eip1559``, or ``legacy`` for one gas price.
+            data_fee: ``none``, or ``op-stack`` for a fee beside the gas, asked of the price oracle.
+
+        Raises:
+            InvalidInput: another fee model or data fee.
+        """
+        if fee_model not in ("eip1559", "legacy"):
+            raise InvalidInput('must be "eip1559" or "legacy"', field="fee_model")
+        if data_fee not in ("none", "op-stack"):
+            raise InvalidInput('must be "none" or "op-stack"', field="data_fee")
         self._rpc = rpc
         self._finality = finality
+        self._fee_model, self._data_fee = fee_model, data_fee
 
     async def chain_id(self) -> int:
         """Return the chain id, after an endpoint confirmed it."""
@@ -34,34 +68,58 @@ class EvmChain:
 
     async def head(self) -> Head:
         """Return the newest block."""
-        return await self._one("eth_getBlockByNumber", ["latest", False], _head)
+        return await self._one("eth_getBlockByNumber", ["latest", False], block)
 
     async def final(self) -> Head:
         """Return the newest final block: counted back from the head, or by the node's tag.
 
         With ``blocks = n`` a block is final once n blocks stand from it to the head, itself included. On a
         chain shorter than that genesis is returned; it holds no transaction, so nothing counts as final.
+        Where endpoints have to agree it is the highest of which two tell the same number and hash.
         """
-        if self._finality.blocks is None:
-            return await self._one("eth_getBlockByNumber", [self._finality.tag, False], _head)
+        if self._rpc.agreement:
+            return await self._agreed_final()
+        if self._finality.tag is not None:
+            return await self._one("eth_getBlockByNumber", [self._finality.tag, False], block)
         head = await self.head()
-        number = max(0, head.number - self._finality.blocks + 1)
-        if number == head.number:
-            return head
-        return await self._one("eth_getBlockByNumber", [hex(number), False], _block_at(number))
+        number = self._counted_back(head.number)
+        return head if number == head.number else await self._one(*_block_call(number), block_at(number))
+
+    async def _agreed_final(self) -> Head:
+        tags = ["latest"] if self._finality.tag is None else ["latest", self._finality.tag]
+        reached = await self._rpc.agreed_head([Call("eth_getBlockByNumber", [tag, False], block) for tag in tags])
+        if self._finality.tag is None:
+            number = self._counted_back(reached if isinstance(reached, int) else reached.number)
+        else:
+            number = reached if isinstance(reached, int) else reached.number
+        if isinstance(reached, Head) and reached.number == number:
+            return reached
+        (found,) = await self._rpc.agreed([Call(*_block_call(number), block_or_none(number))])
+        if found is None:
+            raise ChainUnavailable(f"no two endpoints have block {number} yet")
+        return found
+
+    def _counted_back(self, head: int) -> int:
+        return max(0, head - (self._finality.blocks or 1) + 1)
 
     async def nonce_at(self, address: str, block: int | None = None) -> int:
         """Return how many transactions ``address`` has mined up to ``block`` (None: the newest)."""
-        return await self._one("eth_getTransactionCount", [address, _tag(block)], quantity)
+        call = _nonce(address, block)
+        (nonce,) = await (self._rpc.read([call]) if block is None else self._rpc.agreed([call]))
+        return nonce
 
     async def balance_at(self, address: str, asset: Asset, block: int) -> int:
-        """Return the balance of ``asset`` in base units after ``block``."""
-        (balance,) = await self._rpc.read([_balance(address, asset, block)])
+        """Return the balance of ``asset`` in base units after ``block``.
+
+        Raises:
+            CallReverted: no token is at the asset's contract address.
+        """
+        (balance,) = await self._rpc.agreed([_balance(address, asset, block)])
         return balance
 
-    async def balances(self, address: str, assets: Sequence[Asset]) -> list[int]:
-        """Return the newest balance of each asset in base units, in order."""
-        return await self._rpc.read([_balance(address, asset, None) for asset in assets])
+    async def balances(self, address: str, assets: Sequence[Asset]) -> list[int | None]:
+        """Return the newest balance of each asset in base units, in order; None where no token answers."""
+        return await self._rpc.read([_balance_or_none(address, asset) for asset in assets])
 
     async def code_at(self, address: str) -> bytes:
         """Return the code at ``address``, empty for a plain account."""
@@ -69,40 +127,121 @@ class EvmChain:
 
     async def codes_at(self, addresses: Sequence[str]) -> list[bytes]:
         """Return the code at each address, in order."""
-        return await self._rpc.read([Call("eth_getCode", [address, "latest"], octets) for address in addresses])
+        return await self._rpc.agreed([Call("eth_getCode", [address, "latest"], octets) for address in addresses])
 
     async def fees(self) -> Fees:
-        """Return the next block's base fee and tips from what the last 20 blocks took.
+        """Return what a transaction costs now.
 
-        Tips are the low medians of the 10th, 50th and 90th percentile over blocks with transactions; on an
-        idle chain the node's own suggestion serves for all three.
+        By the legacy model that is the node's gas price, for every priority. Otherwise it is the next block's base
+        fee and tips from what the last 20 blocks took: the low medians of the 10th, 50th and 90th percentile over
+        blocks with transactions; on an idle chain the node's own suggestion serves for all three.
         """
+        if self._fee_model == "legacy":
+            number, gas_price = await self._rpc.read(
+                [Call("eth_blockNumber", [], count), Call("eth_gasPrice", [], price)]
+            )
+            return Fees(block_number=number, base_fee=0, tip_slow=gas_price, tip_standard=gas_price, tip_fast=gas_price)
         rewards = list(_FEE_PERCENTILES)
-        number, base_fee, rows = await self._one("eth_feeHistory", [hex(_FEE_BLOCKS), "latest", rewards], _fee_history)
+        number, base_fee, rows = await self._one("eth_feeHistory", [hex(_FEE_BLOCKS), "latest", rewards], fee_history)
         if rows:
             slow, standard, fast = (median_low(row[n] for row in rows) for n in range(3))
         else:
-            slow = standard = fast = await self._one("eth_maxPriorityFeePerGas", [], quantity)
+            slow = standard = fast = await self._one("eth_maxPriorityFeePerGas", [], price)
         return Fees(block_number=number, base_fee=base_fee, tip_slow=slow, tip_standard=standard, tip_fast=fast)
+
+    async def data_fee(self, size: int) -> int:
+        """Return what a transaction of ``size`` bytes costs beside its gas now, in wei; 0 where there is none.
+
+        Args:
+            size: bytes of the transaction, 0 to 131,072.
+
+        Raises:
+            InvalidInput: another size.
+        """
+        if not 0 <= size <= _DATA_MAX:
+            raise InvalidInput(f"a transaction has 0 to {_DATA_MAX} bytes", field="size")
+        if self._data_fee == "none":
+            return 0
+        try:
+            return await self._oracle(_UPPER_BOUND + size.to_bytes(WORD, "big"))
+        except CallReverted:
+            # Older oracles price given bytes only: none is dearer than one that is not zero.
+            padding = b"\0" * (-size % WORD)
+            head = WORD.to_bytes(WORD, "big") + size.to_bytes(WORD, "big")
+            return await self._oracle(_L1_FEE + head + b"\xff" * size + padding)
+
+    async def _oracle(self, data: bytes) -> int:
+        request = {"to": GAS_PRICE_ORACLE, "data": "0x" + data.hex()}
+        return await self._one("eth_call", [request, "latest"], _fee_word)
+
+    async def transaction_at(self, address: str, nonce: int, block: int) -> Consumed | None:
+        """Return which transaction of ``address`` took ``nonce``, at or before ``block``; None: none did.
+
+        One endpoint serves to look for the block; that it is this block is then told by as many as must agree.
+
+        Raises:
+            ChainUnavailable: also where the endpoints do not serve the history back to that block.
+        """
+        if await self.nonce_at(address, block) <= nonce:
+            return None
+        found = await self._first_block_above(address, nonce, block)
+        try:
+            before = await self.nonce_at(address, found - 1) if found else -1
+        except ChainUnavailable as error:
+            text = f"the state of block {found - 1} is not served, perhaps only by an archive node: {error.message}"
+            raise ChainUnavailable(text) from error
+        if not before <= nonce < await self.nonce_at(address, found):
+            raise ChainUnavailable(f"who took nonce {nonce} cannot be told: the endpoints changed their answers")
+        (taker,) = await self._rpc.agreed(
+            [Call("eth_getBlockByNumber", [hex(found), True], taker_in(found, address, nonce))]
+        )
+        return taker
+
+    async def _first_block_above(self, address: str, nonce: int, block: int) -> int:
+        """Return the lowest block after which ``address`` has used ``nonce``, as one endpoint tells it.
+
+        Back from ``block`` in steps that double, for it is most often young and nodes forget old states; then by
+        halves. A state that is not served any more counts as one before it: the caller checks the result.
+        """
+        above, below, step = block, -1, 1
+        while above - step > below:
+            if not await self._is_above(address, nonce, above - step):
+                below = above - step
+                break
+            above, step = above - step, step * 2
+        while above - below > 1:
+            middle = (above + below) // 2
+            if await self._is_above(address, nonce, middle):
+                above = middle
+            else:
+                below = middle
+        return above
+
+    async def _is_above(self, address: str, nonce: int, block: int) -> bool:
+        try:
+            (used,) = await self._rpc.read([_nonce(address, block)])
+        except ChainUnavailable:
+            return False
+        return used > nonce
 
     async def estimate_gas(self, sender: str, to: str, value: int, data: bytes) -> int:
         """Return the gas this call would use now; see ``Chain``."""
         request = {"from": sender, "to": to, "value": hex(value), "data": "0x" + data.hex()}
-        return await self._one("eth_estimateGas", [request], quantity)
+        return await self._one("eth_estimateGas", [request], count)
 
     async def send_raw(self, raws: Sequence[bytes]) -> list[SendAnswer]:
         """Send signed transactions to every endpoint; see ``Chain``."""
         return await self._rpc.send(raws)
 
     async def receipts(self, hashes: Sequence[str]) -> list[Receipt | None]:
-        """Return the receipt of each transaction, None where the node has none."""
-        calls = [Call("eth_getTransactionReceipt", [tx_hash], _receipt_of(tx_hash)) for tx_hash in hashes]
-        return await self._rpc.read(calls)
+        """Return the receipt of each transaction, None where there is none, or not yet by two endpoints."""
+        calls = [Call("eth_getTransactionReceipt", [tx_hash], receipt_of(tx_hash)) for tx_hash in hashes]
+        return await self._rpc.agreed(calls)
 
     async def block_hash_at(self, number: int) -> str | None:
         """Return the hash of the canonical block ``number``, None beyond the head."""
-        block = await self._one("eth_getBlockByNumber", [hex(number), False], _block_or_none(number))
-        return None if block is None else block.hash
+        (found,) = await self._rpc.agreed([Call(*_block_call(number), block_or_none(number))])
+        return None if found is None else found.hash
 
     async def call(self, to: str, data: bytes, block: int | None = None) -> bytes:
         """Return what a read-only call gives after ``block`` (None: the newest)."""
@@ -113,124 +252,29 @@ class EvmChain:
         return answer
 
 
+def _nonce(address: str, block: int | None) -> Call[int]:
+    return Call("eth_getTransactionCount", [address, _tag(block)], count)
+
+
+def _block_call(number: int) -> tuple[str, list[Any]]:
+    return "eth_getBlockByNumber", [hex(number), False]
+
+
 def _balance(address: str, asset: Asset, block: int | None) -> Call[int]:
     if asset.contract is None:
         return Call("eth_getBalance", [address, _tag(block)], quantity)
     request = {"to": asset.contract, "data": "0x" + erc20_balance_of(address).hex()}
-    return Call("eth_call", [request, _tag(block)], _word)
+    return Call("eth_call", [request, _tag(block)], word)
+
+
+def _balance_or_none(address: str, asset: Asset) -> Call[int | None]:
+    call = _balance(address, asset, None)
+    return Call(call.method, call.params, call.parse, none_if_reverted=True)
+
+
+def _fee_word(value: object) -> int:
+    return price(hex(word(value)))
 
 
 def _tag(block: int | None) -> str:
     return "latest" if block is None else hex(block)
-
-
-def _members(value: object, what: str) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise WrongShape(f"{what} was expected")
-    return value
-
-
-def _hash(value: object) -> str:
-    return "0x" + octets(value, 32).hex()
-
-
-def _word(value: object) -> int:
-    return int.from_bytes(octets(value, WORD), "big")
-
-
-def _head(value: object) -> Head:
-    block = _members(value, "a block")
-    return Head(
-        number=quantity(block.get("number")),
-        hash=_hash(block.get("hash")),
-        timestamp=quantity(block.get("timestamp")),
-    )
-
-
-def _block_or_none(number: int) -> Callable[[object], Head | None]:
-    def parse(value: object) -> Head | None:
-        if value is None:
-            return None
-        block = _head(value)
-        if block.number != number:
-            raise WrongShape(f"block {block.number} came back for block {number}")
-        return block
-
-    return parse
-
-
-def _block_at(number: int) -> Callable[[object], Head]:
-    parse_block = _block_or_none(number)
-
-    def parse(value: object) -> Head:
-        block = parse_block(value)
-        if block is None:
-            raise WrongShape(f"block {number} is missing below the head")
-        return block
-
-    return parse
-
-
-def _fee_history(value: object) -> tuple[int, int, list[tuple[int, int, int]]]:
-    """Return the newest block's number, the next one's base fee and the tips of every block that took transactions."""
-    history = _members(value, "a fee history")
-    bases, ratios, rewards = (history.get(name) or [] for name in ("baseFeePerGas", "gasUsedRatio", "reward"))
-    if not isinstance(bases, list) or not isinstance(ratios, list) or not isinstance(rewards, list):
-        raise WrongShape("lists were expected in a fee history")
-    if len(bases) < 2 or len(ratios) != len(bases) - 1 or len(rewards) != len(ratios):
-        raise WrongShape("the lists of a fee history do not fit together")
-    rows = []
-    for ratio, reward in zip(ratios, rewards, strict=True):
-        if not isinstance(ratio, int | float) or not isinstance(reward, list) or len(reward) != 3:
-            raise WrongShape("a ratio and three tips were expected for every block")
-        # Percentiles of one block rise; sorting keeps slow <= standard <= fast even if a node disagrees.
-        slow, standard, fast = sorted(quantity(tip) for tip in reward)
-        if ratio > 0:
-            rows.append((slow, standard, fast))
-    return quantity(history.get("oldestBlock")) + len(ratios) - 1, quantity(bases[-1]), rows
-
-
-def _receipt_of(tx_hash: str) -> Callable[[object], Receipt | None]:
-    def parse(value: object) -> Receipt | None:
-        if value is None:
-            return None
-        receipt = _members(value, "a receipt")
-        if receipt.get("blockHash") is None or receipt.get("blockNumber") is None:
-            return None  # some clients answer for transactions that are not in a block yet
-        if _hash(receipt.get("transactionHash")) != tx_hash.lower():
-            raise WrongShape("the receipt of another transaction came back")
-        status = quantity(receipt.get("status"))
-        if status > 1:
-            raise WrongShape("a status of 0 or 1 was expected")
-        logs = receipt.get("logs")
-        if not isinstance(logs, list) or len(logs) > _LOGS_MAX:
-            raise WrongShape("a list of logs was expected")
-        l1_fee = receipt.get("l1Fee")
-        return Receipt(
-            tx_hash=tx_hash.lower(),
-            block_number=quantity(receipt.get("blockNumber")),
-            block_hash=_hash(receipt.get("blockHash")),
-            status=status,
-            gas_used=quantity(receipt.get("gasUsed")),
-            effective_gas_price=quantity(receipt.get("effectiveGasPrice")),
-            l1_fee=0 if l1_fee is None else quantity(l1_fee),
-            logs=tuple(_log(log, tx_hash.lower()) for log in logs),
-        )
-
-    return parse
-
-
-def _log(value: object, tx_hash: str) -> Log:
-    log = _members(value, "a log")
-    topics = log.get("topics")
-    if not isinstance(topics, list) or len(topics) > 4:
-        raise WrongShape("a list of at most four topics was expected")
-    if log.get("removed") not in (None, False):
-        raise WrongShape("a removed log came back in a receipt")
-    if log.get("transactionHash") is not None and _hash(log.get("transactionHash")) != tx_hash:
-        raise WrongShape("the log of another transaction came back")
-    return Log(
-        address="0x" + octets(log.get("address"), 20).hex(),
-        topics=tuple(octets(topic, WORD) for topic in topics),
-        data=octets(log.get("data")),
-    )

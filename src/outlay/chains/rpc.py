@@ -1,198 +1,212 @@
-"""JSON-RPC over HTTP to several endpoints of one network.
+"""JSON-RPC over several endpoints of one network.
 
-Reads go to the first endpoint that gives a well-formed answer; sends go to all. An endpoint is asked for its
-chain id before its first use and again after every failure. Nothing that leaves this module contains a URL:
-providers put API keys into it, so endpoints are named by their place in the configuration.
+What decides is told alike by two endpoints; other reads go to the first that gives a usable answer; sends go to
+all. Endpoints are named by their place in the configuration, for their URLs may hold keys.
 """
 
 import asyncio
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
-import aiohttp
+import structlog
 
-from outlay.chains import CallReverted, SendAnswer, SendKind
-from outlay.chains.answers import classify, merge, shorten
-from outlay.codec.evm import tx_hash
+from outlay.chains import CallReverted, Head, SendAnswer, SendKind
+from outlay.chains.answers import merge
+from outlay.chains.endpoint import Endpoint
+from outlay.chains.jsonrpc import Call, WrongShape, octets, quantity
+from outlay.chains.transport import EndpointFailed, HttpTransport, Throttled, Transport
 from outlay.core.errors import ChainUnavailable, InvalidInput
 
+__all__ = ["Call", "EndpointFailed", "HttpTransport", "JsonRpc", "Transport", "WrongShape", "octets", "quantity"]
+
 T = TypeVar("T")
+log = structlog.get_logger()
 
-_REST_S = 5.0
 _GRACE_S = 1.0
-_REVERT_CODES = (3, -32015)
-_REVERT_TEXTS = (
-    "revert",
-    "insufficient funds",
-    "gas required exceeds",
-    "out of gas",
-    "outofgas",
-    "opcode",
-    "evm error",
-    "vm execution",
-    "stack underflow",
-    "stack overflow",
-    "bad jump",
-    "invalid jump",
-    "bad instruction",
-)
-
-
-class EndpointFailed(Exception):
-    """One endpoint gave no usable answer. Stays inside ``chains``."""
-
-    def __init__(self, reason: str, *, delivered: bool = True) -> None:
-        super().__init__(reason)
-        self.delivered = delivered  #: False only if the request certainly never arrived
-
-
-class WrongShape(Exception):
-    """A node's answer is not what the method promises. Stays inside ``chains``."""
-
-
-class Transport(Protocol):
-    """How a request travels: the seam a simulator replaces."""
-
-    async def post(self, url: str, body: bytes) -> bytes:
-        """Return the body of the answer to a POST of JSON.
-
-        Raises:
-            EndpointFailed: no complete answer; ``delivered`` tells whether the request may have arrived.
-        """
-        ...
-
-
-class HttpTransport:
-    """POST with aiohttp: no proxy from the environment, no redirects, a time limit and a size limit.
-
-    The session opens with the first request, inside the running loop; ``close`` ends it.
-    """
-
-    def __init__(self, *, timeout_s: float = 10.0, answer_max: int = 32 * 2**20) -> None:
-        """Keep the limits.
-
-        Args:
-            timeout_s: seconds for the whole exchange, > 0.
-            answer_max: bytes of an answer after decompression, > 0.
-        """
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, 5.0))
-        self._answer_max = answer_max
-        self._session: aiohttp.ClientSession | None = None
-
-    async def post(self, url: str, body: bytes) -> bytes:
-        """Return the body of the answer; see ``Transport``."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(trust_env=False, timeout=self._timeout)
-        headers = {"Content-Type": "application/json"}
-        reason, delivered = "", True
-        try:
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
-                if answer.status != 200:
-                    raise EndpointFailed(f"HTTP status {answer.status}")
-                return await self._read(answer)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
-            reason, delivered = f"no connection ({type(error).__name__})", False
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            reason = f"no answer ({type(error).__name__})"
-        # Raised out here so that the client's error, which may quote the URL, is not attached to it.
-        raise EndpointFailed(reason, delivered=delivered)
-
-    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
-        async for chunk in answer.content.iter_chunked(64 * 1024):
-            body += chunk
-            if len(body) > self._answer_max:
-                raise EndpointFailed(f"the answer is larger than {self._answer_max} bytes")
-        return bytes(body)
-
-    async def close(self) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
-    """One read: what to ask, and how its result must look."""
-
-    method: str
-    params: Sequence[Any]
-    parse: Callable[[object], T]  #: returns the value or raises ``WrongShape``
-
-
-@dataclass(frozen=True, slots=True)
-class NodeError:
-    """A JSON-RPC error object."""
-
-    code: int
-    message: str
-
-    @property
-    def reverted(self) -> bool:
-        """Whether a call or estimate was executed and failed, which another endpoint would only repeat."""
-        lowered = self.message.lower()
-        return self.code in _REVERT_CODES or any(text in lowered for text in _REVERT_TEXTS)
-
-
-@dataclass(slots=True)
-class _Endpoint:
-    number: int  #: place in the configuration, from 1
-    url: str = field(repr=False)
-    checked: bool = False  #: its chain id was right and nothing failed since
-    rests_until: float = 0.0  #: loop time; until then it is asked last
 
 
 class JsonRpc:
     """The endpoints of one network."""
 
-    def __init__(self, urls: Sequence[str], transport: Transport, *, chain_id: int, batch_size: int = 100) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        transport: Transport,
+        *,
+        chain_id: int,
+        agreement: bool = False,
+        batch_size: int = 100,
+    ) -> None:
         """Keep the endpoints; nothing is asked yet.
 
         Args:
             urls: endpoints in order of preference, at least one.
             transport: how requests travel.
             chain_id: what every endpoint must answer to ``eth_chainId``.
+            agreement: whether what decides must be told alike by two endpoints; else any one is believed.
             batch_size: calls in one request, >= 1; public providers allow about 100.
 
         Raises:
-            InvalidInput: no endpoint.
+            InvalidInput: no endpoint, or one alone that should agree with another.
         """
         if not urls:
             raise InvalidInput("give at least one RPC URL", field="rpc_urls")
+        if agreement and len(urls) < 2:
+            raise InvalidInput("two endpoints are needed to agree", field="rpc_urls")
         self.chain_id = chain_id
-        self._transport = transport
-        self._batch_size = batch_size
-        self._endpoints = [_Endpoint(number, url) for number, url in enumerate(urls, 1)]
+        self.agreement = agreement
+        self._endpoints = [
+            Endpoint(number, url, transport, chain_id=chain_id, batch_size=batch_size)
+            for number, url in enumerate(urls, 1)
+        ]
 
     async def read(self, calls: Sequence[Call[T]]) -> list[T]:
-        """Return the parsed result of every call, in order.
-
-        Calls beyond the batch size are split; one request is answered by one endpoint.
+        """Return the parsed result of every call, in order, as one endpoint tells it. Nothing is decided by it.
 
         Raises:
             CallReverted: an ``eth_call`` or ``eth_estimateGas`` was executed and failed.
             ChainUnavailable: no endpoint gave a usable answer to all of them.
         """
-        results: list[T] = []
-        for start in range(0, len(calls), self._batch_size):
-            results += await self._read_batch(calls[start : start + self._batch_size])
-        return results
-
-    async def _read_batch(self, calls: Sequence[Call[T]]) -> list[T]:
+        if not calls:
+            return []
         failures = []
-        now = asyncio.get_running_loop().time()
-        for endpoint in sorted(self._endpoints, key=lambda e: e.rests_until > now):
+        order = self._order()
+        attempts = [(endpoint, len(order) == 1) for endpoint in order]
+        for endpoint, patient in attempts:
             try:
-                await self._check(endpoint)
-                answers = await self._exchange(endpoint, [(call.method, call.params) for call in calls])
-                return [_parsed(call, answer) for call, answer in zip(calls, answers, strict=True)]
+                return await endpoint.read(calls, patient=patient)
             except EndpointFailed as failure:
-                self._rest(endpoint)
-                failures.append(f"endpoint {endpoint.number}: {failure}")
+                if isinstance(failure, Throttled) and not patient:
+                    attempts.append((endpoint, True))  # waited for, should the others fail
+                else:
+                    failures.append(f"endpoint {endpoint.number}: {failure}")
         raise ChainUnavailable("no RPC endpoint gave a usable answer: " + "; ".join(failures))
+
+    async def agreed(self, calls: Sequence[Call[T]]) -> list[T]:
+        """Return the result of every call, in order, as two endpoints tell it (one, where that is enough).
+
+        Where two differ, a third is asked: what two tell alike counts. None beside one value is None in the end, which
+        decides nothing.
+
+        Raises:
+            CallReverted: an ``eth_call`` was executed and failed.
+            ChainUnavailable: no two of those that differ tell the same, or fewer than two gave a usable answer.
+        """
+        if not self.agreement:
+            return await self.read(calls)
+        votes: list[list[tuple[int, T]]] = [[] for _ in calls]
+        failures: list[str] = []
+        queue = self._believed()
+        answered = 0
+        while queue and (unsettled := [n for n, cast in enumerate(votes) if not _is_settled(cast)]):
+            wave, queue = queue[: max(1, 2 - answered)], queue[max(1, 2 - answered) :]
+            asked = [calls[n] for n in unsettled]
+            told = await asyncio.gather(*(_told(endpoint, asked) for endpoint in wave))
+            for endpoint, answers in zip(wave, told, strict=True):
+                if isinstance(answers, CallReverted):
+                    raise answers
+                if isinstance(answers, EndpointFailed):
+                    failures.append(f"endpoint {endpoint.number}: {answers}")
+                    continue
+                answered += 1
+                for n, answer in zip(unsettled, answers, strict=True):
+                    votes[n].append((endpoint.number, answer))
+        for call, cast in zip(calls, votes, strict=True):
+            self._check_unity(call.method, cast)
+        if calls and answered < 2:
+            raise ChainUnavailable("two RPC endpoints have to agree: " + "; ".join(failures or ["one alone is usable"]))
+        return [_outcome(cast) for cast in votes]
+
+    def _check_unity(self, method: str, cast: Sequence[tuple[int, object]]) -> None:
+        """Raise ChainUnavailable if endpoints told different things and no two of them the same: nothing is decided."""
+        told = [(number, answer) for number, answer in cast if answer is not None]
+        if any(answer != told[0][1] for _, answer in told):
+            numbers = sorted(number for number, _ in told)
+            log.warning("rpc_disagreement", chain_id=self.chain_id, method=method, endpoints=numbers)
+            if _agreement(cast) is not None:
+                return
+            raise ChainUnavailable(f"endpoints {' and '.join(map(str, numbers))} disagree about {method}")
+
+    async def agreed_head(self, calls: Sequence[Call[Head]]) -> Head | int:
+        """Ask every endpoint and return the highest block that two of them have reached.
+
+        Args:
+            calls: the newest block, and last the block that counts (the same call, or another).
+
+        Returns:
+            That block if two endpoints told it; else its number, to be asked for.
+
+        Raises:
+            ChainUnavailable: two endpoints differ about it, or fewer than two gave a usable answer.
+        """
+        told: list[tuple[int, Head]] = []
+        polled, failures = await self._poll(calls)
+        for endpoint, heads in polled:
+            self._observe(endpoint, heads[0])
+        told = [(endpoint.number, heads[-1]) for endpoint, heads in polled if not self._went_back(endpoint)]
+        if len(told) < 2:
+            raise ChainUnavailable("two RPC endpoints have to agree: " + "; ".join(failures or ["one alone is usable"]))
+        number = sorted(head.number for _, head in told)[-2]
+        same = [(endpoint, head) for endpoint, head in told if head.number == number]
+        self._check_unity("eth_getBlockByNumber", same)
+        return _agreement(same) or number
+
+    async def _poll(self, calls: Sequence[Call[Head]]) -> tuple[list[tuple[Endpoint, list[Head]]], list[str]]:
+        """Ask all endpoints at once; those that are much slower than two others are not waited for."""
+        awake = [endpoint for endpoint in self._endpoints if not endpoint.rests]
+        asked = awake if len(awake) > 1 else self._endpoints
+        tasks = [asyncio.ensure_future(_told(endpoint, calls)) for endpoint in asked]
+        try:
+            pending = set(tasks)
+            while pending:
+                enough = sum(isinstance(task.result(), list) for task in tasks if task.done()) > 1
+                _, pending = await asyncio.wait(
+                    pending,
+                    timeout=_GRACE_S if enough else None,
+                    return_when=asyncio.ALL_COMPLETED if enough else asyncio.FIRST_COMPLETED,
+                )
+                if enough:
+                    break
+        finally:
+            late = [task for task in tasks if not task.done()]
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        polled, failures = [], []
+        for endpoint, task in zip(asked, tasks, strict=True):
+            if task in late:
+                if not endpoint.is_busy:
+                    endpoint.fail(hung=True)
+                continue
+            answers = task.result()
+            if isinstance(answers, list):
+                polled.append((endpoint, answers))
+            else:
+                failures.append(f"endpoint {endpoint.number}: {answers}")
+        return polled, failures
+
+    def _observe(self, endpoint: Endpoint, head: Head) -> None:
+        trusted = not self._went_back(endpoint)
+        endpoint.head, endpoint.highest = head, max(endpoint.highest, head.number)
+        if trusted and self._went_back(endpoint):
+            log.warning("rpc_went_back", chain_id=self.chain_id, endpoint=endpoint.number, block=head.number)
+
+    def _went_back(self, endpoint: Endpoint) -> bool:
+        """Whether its head is behind one it told before (and others told too): it is not believed until it is back."""
+        others = max((each.highest for each in self._endpoints if each is not endpoint), default=0)
+        return endpoint.head is not None and endpoint.head.number < min(endpoint.highest, others)
+
+    def _order(self) -> list[Endpoint]:
+        """Return all endpoints, the ones to be asked first in front."""
+        return sorted(self._endpoints, key=lambda endpoint: (endpoint.rests, endpoint.is_busy))
+
+    def _believed(self) -> list[Endpoint]:
+        """Return the endpoints whose word counts, in order: laggards do not while two others are there."""
+        sound = [endpoint for endpoint in self._order() if not self._went_back(endpoint)]
+        heads = [endpoint.head for endpoint in sound if endpoint.head is not None]
+        best = max(heads, key=lambda head: head.number, default=None)
+        current = [endpoint for endpoint in sound if best is None or not endpoint.lags(best)]
+        return current if sum(not endpoint.rests for endpoint in current) > 1 else sound
 
     async def send(self, raws: Sequence[bytes]) -> list[SendAnswer]:
         """Send signed transactions to every endpoint and return one answer each, in order.
@@ -202,7 +216,7 @@ class JsonRpc:
         """
         if not raws:
             return []
-        tasks = [asyncio.ensure_future(self._send_to(endpoint, raws)) for endpoint in self._endpoints]
+        tasks = [asyncio.ensure_future(endpoint.send(raws)) for endpoint in self._endpoints]
         try:
             pending = set(tasks)
             while pending:
@@ -220,115 +234,32 @@ class JsonRpc:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _send_to(self, endpoint: _Endpoint, raws: Sequence[bytes]) -> list[SendAnswer | None]:
-        """Return this endpoint's answers; None where the transaction certainly did not reach it."""
-        answers: list[SendAnswer | None] = []
-        try:
-            await self._check(endpoint)
-        except EndpointFailed:
-            self._rest(endpoint)
-            return [None] * len(raws)
-        for start in range(0, len(raws), self._batch_size):
-            batch = raws[start : start + self._batch_size]
-            try:
-                calls = [("eth_sendRawTransaction", ["0x" + raw.hex()]) for raw in batch]
-                items = await self._exchange(endpoint, calls, partial=True)
-            except EndpointFailed as failure:
-                self._rest(endpoint)
-                lost = SendAnswer(SendKind.UNKNOWN, f"endpoint {endpoint.number}: {failure}")
-                answers += [lost if failure.delivered else None] * len(batch)
-                break  # the rest is not sent here: the endpoint would have to be checked again first
-            else:
-                answers += [_send_answer(raw, item) for raw, item in zip(batch, items, strict=True)]
-        return answers + [None] * (len(raws) - len(answers))
 
-    def _rest(self, endpoint: _Endpoint) -> None:
-        endpoint.checked = False
-        endpoint.rests_until = asyncio.get_running_loop().time() + _REST_S
-
-    async def _check(self, endpoint: _Endpoint) -> None:
-        """Make sure the endpoint serves this chain, unless that is known since its last failure."""
-        if endpoint.checked:
-            return
-        (answer,) = await self._exchange(endpoint, [("eth_chainId", [])])
-        try:
-            found = None if isinstance(answer, NodeError) else quantity(answer)
-        except WrongShape:
-            found = None
-        if found is None:
-            raise EndpointFailed("it does not tell its chain id", delivered=False)
-        if found != self.chain_id:
-            raise EndpointFailed(f"it serves chain {found}, not {self.chain_id}", delivered=False)
-        endpoint.checked = True
-
-    async def _exchange(
-        self, endpoint: _Endpoint, calls: Sequence[tuple[str, Sequence[Any]]], *, partial: bool = False
-    ) -> list[object]:
-        """Return each call's result or ``NodeError``; with ``partial``, ``_MISSING`` where none came back."""
-        batch = [
-            {"jsonrpc": "2.0", "id": number, "method": method, "params": list(params)}
-            for number, (method, params) in enumerate(calls, 1)
-        ]
-        body = json.dumps(batch if len(batch) > 1 else batch[0]).encode()
-        found = _answers_by_id(await self._transport.post(endpoint.url, body))
-        answers = [found.get(number, _MISSING) for number in range(1, len(batch) + 1)]
-        if _MISSING in answers and not partial:
-            reason = found.get(None)
-            text = shorten(reason.message) if isinstance(reason, NodeError) else "answers are missing"
-            raise EndpointFailed(text)
-        return answers
-
-
-_MISSING: object = object()
-
-
-def _answers_by_id(body: bytes) -> dict[int | None, object]:
-    """Return result or error by request number; an error without number under None."""
+async def _told(endpoint: Endpoint, calls: Sequence[Call[T]]) -> list[T] | EndpointFailed | CallReverted:
+    """Return what an endpoint tells, or how it failed."""
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise EndpointFailed("the answer is not JSON") from None
-    found: dict[int | None, object] = {}
-    for item in document if isinstance(document, list) else [document]:
-        if not isinstance(item, dict):
-            raise EndpointFailed("the answer is not JSON-RPC")
-        number = item.get("id")
-        if isinstance(number, bool) or not isinstance(number, int | None) or number in found:
-            raise EndpointFailed("the answer has a wrong or repeated id")
-        if item.get("error") is not None:
-            found[number] = _node_error(item["error"])
-        elif "result" in item and number is not None:
-            found[number] = item["result"]
-        else:
-            raise EndpointFailed("the answer has neither result nor error")
-    return found
+        return await endpoint.read(calls)
+    except (EndpointFailed, CallReverted) as failure:
+        return failure
 
 
-def _node_error(error: object) -> NodeError:
-    code = error.get("code") if isinstance(error, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
-    return NodeError(code if isinstance(code, int) else 0, message if isinstance(message, str) else "")
+def _is_settled(cast: Sequence[tuple[int, object]]) -> bool:
+    """Whether no further endpoint needs to be asked: two told the same, or two told nothing and nobody a value."""
+    told = [answer for _, answer in cast if answer is not None]
+    return _agreement(cast) is not None or (not told and len(cast) > 1)
 
 
-def _parsed(call: Call[T], answer: object) -> T:
-    if isinstance(answer, NodeError):
-        text = shorten(answer.message) or f"error {answer.code}"
-        if call.method in ("eth_call", "eth_estimateGas") and answer.reverted:
-            raise CallReverted(f"{call.method} failed: {text}")
-        raise EndpointFailed(f"{call.method}: {text}")
-    try:
-        return call.parse(answer)
-    except WrongShape as problem:
-        raise EndpointFailed(f"{call.method}: {problem}") from None
+def _agreement(cast: Sequence[tuple[int, T]]) -> T | None:
+    """Return what two told alike while nobody else was believed by two; None: there is no such value."""
+    told = [answer for _, answer in cast if answer is not None]
+    alike = [answer for n, answer in enumerate(told) if told.count(answer) > 1 and answer not in told[:n]]
+    return alike[0] if len(alike) == 1 else None
 
 
-def _send_answer(raw: bytes, item: object) -> SendAnswer:
-    if isinstance(item, NodeError):
-        return classify(item.message)
-    # A node that names another hash did not take these bytes, or lies: either way nothing is known.
-    if isinstance(item, str) and item.lower() == tx_hash(raw):
-        return SendAnswer(SendKind.ACCEPTED)
-    return SendAnswer(SendKind.UNKNOWN, "the node did not answer with the hash of what was sent")
+def _outcome(cast: Sequence[tuple[int, T]]) -> T:
+    """Return what two told alike; None if some told nothing and no two told a value."""
+    agreed = _agreement(cast)
+    return agreed if agreed is not None else next(answer for _, answer in cast if answer is None)
 
 
 def _merged(tasks: Sequence["asyncio.Task[list[SendAnswer | None]]"], count: int) -> list[SendAnswer]:
@@ -340,40 +271,3 @@ def _merged(tasks: Sequence["asyncio.Task[list[SendAnswer | None]]"], count: int
 
 def _all_taken(answers: Sequence[SendAnswer]) -> bool:
     return all(answer.kind in (SendKind.ACCEPTED, SendKind.KNOWN) for answer in answers)
-
-
-def quantity(value: object) -> int:
-    """Return the number in a JSON-RPC quantity: 0x and 1 to 64 hex digits.
-
-    Raises:
-        WrongShape: anything else.
-    """
-    digits = _hex_digits(value)
-    if not 1 <= len(digits) <= 64:
-        raise WrongShape("a quantity of 1 to 64 hex digits was expected")
-    return int(digits, 16)
-
-
-def octets(value: object, size: int | None = None) -> bytes:
-    """Return the bytes in JSON-RPC data: 0x and an even number of hex digits.
-
-    Args:
-        value: part of a node's answer.
-        size: the exact number of bytes, or None for any.
-
-    Raises:
-        WrongShape: anything else.
-    """
-    digits = _hex_digits(value)
-    if len(digits) % 2 or (size is not None and len(digits) != 2 * size):
-        raise WrongShape(f"{'whole bytes' if size is None else f'{size} bytes'} in hex were expected")
-    return bytes.fromhex(digits)
-
-
-def _hex_digits(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith("0x") or not _HEX.issuperset(value[2:]):
-        raise WrongShape("a hex string was expected")
-    return value[2:]
-
-
-_HEX = frozenset("0123456789abcdefABCDEF")

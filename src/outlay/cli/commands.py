@@ -9,6 +9,9 @@ from cyclopts import App, Parameter
 
 from outlay import __version__
 from outlay.cli.evidence import evidence
+from outlay.cli.payouts import payouts
+from outlay.cli.reconciliation import reconcile, signer_reseed
+from outlay.cli.stops import freezes, unfreeze
 from outlay.core.errors import InvalidInput
 
 app = App(name="outlay", version=__version__, help="Self-hosted, policy-gated, automated crypto payouts.")
@@ -21,6 +24,11 @@ app.command(settings)
 app.command(wallets)
 app.command(assets)
 app.command(evidence)
+app.command(freezes)
+app.command(unfreeze)
+app.command(reconcile)
+app.command(signer_reseed, name="signer-reseed")
+app.command(payouts)
 
 Dir = Annotated[Path, Parameter(name="--dir", help="the deployment's directory")]
 
@@ -39,7 +47,7 @@ default = "allow"
 
 # [networks.EthereumSepolia]
 # chain_id = 11155111
-# rpc_urls = ["https://your-node.example"]
+# rpc_urls = ["https://your-node.example", "https://another-node.example"]
 # finality = { tag = "finalized" }
 # native = { symbol = "ETH", decimals = 18 }
 # fee_cap = "10000000000000000"
@@ -89,7 +97,8 @@ def init(
         print the result as JSON.
     """
     from outlay import config as configuration
-    from outlay.app import Layout, initialize
+    from outlay.app import initialize
+    from outlay.layout import Layout
 
     layout = Layout(dir.resolve())
     source = config or (layout.config if layout.config.exists() else None)
@@ -130,7 +139,7 @@ def init(
 
 @app.command
 def serve(*, dir: Dir, port: int | None = None) -> None:
-    """Run everything in one process: API, engine and signer.
+    """Run everything: API and engine in one process, the signer in a child of it.
 
     Parameters
     ----------
@@ -145,9 +154,99 @@ def serve(*, dir: Dir, port: int | None = None) -> None:
 
 
 @app.command
+def api(*, dir: Dir, port: int | None = None) -> None:
+    """Run the API alone, beside ``outlay worker`` and ``outlay signer`` on the same directory.
+
+    Parameters
+    ----------
+    dir
+        the deployment's directory.
+    port
+        listen here instead of the configured port.
+    """
+    from outlay.app import Role
+    from outlay.cli.server import run
+
+    run(dir.resolve(), port, Role.API)
+
+
+@app.command
+def worker(*, dir: Dir) -> None:
+    """Run the engine alone: it sends payouts and delivers webhooks. Several may run; one takes over from another."""
+    from outlay.cli.worker import run
+
+    run(dir.resolve())
+
+
+@app.command
+def signer(
+    *,
+    dir: Dir,
+    check: Annotated[bool, Parameter(negative=())] = False,
+    new_journal: Annotated[bool, Parameter(negative=())] = False,
+    root: str | None = None,
+) -> None:
+    """Run the signer alone: it holds the keys, listens on a Unix socket and needs no network.
+
+    Parameters
+    ----------
+    dir
+        the deployment's directory.
+    check
+        only open keys and journal, print every wallet's address, and end: to rehearse a backup.
+    new_journal
+        make an empty journal in place of one that was lost, and end. Nothing is signed with it until admins have
+        signed where it begins.
+    root
+        with --new-journal: the root fingerprint that ``outlay init`` printed.
+    """
+    from outlay.signing import rehearse, renew_journal, run
+
+    if check:
+        sys.stdout.write(rehearse(dir.resolve()))
+    elif new_journal:
+        sys.stdout.write(renew_journal(dir.resolve(), root) + "\n")
+    else:
+        run(dir.resolve())
+
+
+@app.command
+def freeze(
+    *,
+    dir: Dir,
+    reason: str,
+    wallet: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    network: str | None = None,
+    identity: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    everything: Annotated[bool, Parameter(name="--all", negative=())] = False,
+) -> None:
+    """Stop signing at once, in every process; only a signed record lets it go on.
+
+    Parameters
+    ----------
+    dir
+        the deployment's directory.
+    reason
+        shown to everybody who finds a payout waiting.
+    wallet
+        id of a wallet to stop.
+    network
+        name of a network to stop.
+    identity
+        id of a person or service account: what they asked for is not signed.
+    everything
+        stop all signing.
+    """
+    from outlay.cli.freeze import stop
+
+    scopes = {"wallet": wallet, "network": network, "identity": identity, "all": "" if everything else None}
+    stop(dir.resolve(), scopes, reason)
+
+
+@app.command
 def migrate(*, dir: Dir) -> None:
     """Bring the database to this version's schema; ``serve`` does it too."""
-    from outlay.app import Layout
+    from outlay.layout import Layout
     from outlay.store.migrate import upgrade
 
     layout = Layout(dir.resolve())

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from rich.console import Console
 from rich.text import Text
 
+from outlay import locks
 from outlay.actions.judge import people
 from outlay.actions.organization import money_digest
-from outlay.app import Layout, read_passphrase
 from outlay.chains import Finality
 from outlay.chains.evm import EvmChain
 from outlay.chains.rpc import HttpTransport, JsonRpc
@@ -19,7 +19,10 @@ from outlay.core.errors import OutlayError
 from outlay.core.policy import POLICIES_MODIFY, Policy, RequestApproval, matches
 from outlay.evidence.history import verify_history
 from outlay.evidence.record import CLOCKS_APART
-from outlay.signer.keystore import Keystore
+from outlay.layout import Layout
+from outlay.signer import Freeze, Scope, SignerStatus
+from outlay.signer.client import SignerClient
+from outlay.signing import open_keys
 from outlay.store import ledger, organizations, wallets, webhooks
 from outlay.store.database import Unit
 from outlay.store.policies import active_policies
@@ -52,6 +55,7 @@ def _examine(layout: Layout) -> Iterator[Finding]:
         return
     yield GOOD, f"the configuration {layout.config} is readable"
     yield from _files(layout, config)
+    yield from _signer(layout, config)
     yield from _settings(config)
     if not layout.database.exists():
         yield WRONG, f"there is no database in {layout.data}: run outlay init --dir {layout.root}"
@@ -82,10 +86,47 @@ def _files(layout: Layout, config: Config) -> Iterator[Finding]:
     if layout.admin_key.exists():
         yield UNWISE, f"the first admin's private key lies on this machine: move {layout.admin_key} away"
     try:
-        Keystore.open(layout.keystore, read_passphrase(passphrase))
-        yield GOOD, "the signer's keys open"
+        open_keys(layout, config)
+        yield GOOD, f"the signer's keys open ({config.signer.backend})"
     except OutlayError as error:
         yield WRONG, f"the signer's keys do not open: {error.message}"
+    if not config.signer.caps:
+        yield UNWISE, "no [[signer.caps]]: what approvers agree on is not bounded by the signer itself"
+
+
+def _signer(layout: Layout, config: Config) -> Iterator[Finding]:
+    """Look at the signer that runs, if one does; the files were looked at already."""
+    if locks.is_free(layout.journal_lock):
+        if not layout.journal.exists():
+            yield (
+                WRONG,
+                f"the signer's journal {layout.journal} is missing: restore it",
+            )
+        yield GOOD, "no signer is running"
+        return
+    try:
+        status = asyncio.run(_ask(layout.socket(config)))
+    except OutlayError as error:
+        yield WRONG, f"a signer is running and cannot be asked: {error.message}"
+        return
+    yield GOOD, f"the signer is running: {status.keys} keys, journal {status.journal_id}, entry {status.sequence}"
+    if not status.seeded:
+        yield WRONG, "the signer's journal is a new one: admins have to sign where it begins"
+    for stop in status.freezes:
+        yield WRONG, _frozen(stop)
+
+
+def _frozen(stop: Freeze) -> str:
+    what = "everything" if stop.scope is Scope.ALL else f"{stop.scope} {stop.subject}"
+    return f"{what} is frozen ({stop.id}): {stop.reason}"
+
+
+async def _ask(path: Path) -> SignerStatus:
+    client = SignerClient(path)
+    try:
+        return await client.status()
+    finally:
+        await client.close()
 
 
 def _settings(config: Config) -> Iterator[Finding]:
@@ -170,10 +211,11 @@ async def _network(network: Network) -> Finding:
     transport = HttpTransport(timeout_s=5)
     try:
         chain = EvmChain(
-            JsonRpc(network.rpc_urls, transport, chain_id=network.chain_id),
+            JsonRpc(network.rpc_urls, transport, chain_id=network.chain_id, agreement=network.needs_agreement),
             Finality(blocks=network.finality.blocks, tag=network.finality.tag),
         )
         head = await chain.head()
+        await chain.final()  # which as many endpoints have to tell as the network's settings ask for
         return GOOD, f"{network.name}: chain {network.chain_id} answers, block {head.number}"
     except OutlayError as error:
         return WRONG, f"{network.name}: {error.message}"

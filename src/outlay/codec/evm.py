@@ -1,4 +1,4 @@
-"""EVM bytes in the few fixed shapes Outlay needs: RLP, EIP-1559 transactions, two ERC-20 calls, one log.
+"""EVM bytes in the few fixed shapes Outlay needs: RLP, two kinds of transactions, two ERC-20 calls, one log.
 
 Nothing here signs or sends. Addresses are ``0x`` and 40 lower-case hex digits; hashes are ``0x`` and 64.
 Contract creation, access lists and other calls are left out on purpose: what cannot be written cannot
@@ -18,6 +18,8 @@ WORD = 32
 UINT256_MAX = 2**256 - 1
 NONCE_MAX = 2**64 - 2
 """The last usable nonce. Source: EIP-2681."""
+LEGACY_CHAIN_ID_MAX = (UINT256_MAX - 36) // 2
+"""The largest chain id a legacy signature can bind. Source: EIP-2294."""
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 TRANSFER_SELECTOR = keccak(b"transfer(address,uint256)")[:4]
@@ -77,7 +79,7 @@ class Eip1559:
         Raises:
             InvalidInput: names the member that is out of range.
         """
-        ranges = (
+        _check_ranges(
             ("chain_id", self.chain_id, 1, UINT256_MAX),
             ("nonce", self.nonce, 0, NONCE_MAX),
             ("max_fee_per_gas", self.max_fee_per_gas, 0, UINT256_MAX),
@@ -85,9 +87,6 @@ class Eip1559:
             ("gas_limit", self.gas_limit, 1, 2**64 - 1),
             ("value", self.value, 0, UINT256_MAX),
         )
-        for name, number, low, high in ranges:
-            if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
-                raise InvalidInput(f"{name} must be an integer from {low} to {high}", field=name)
         parse_address(self.to, field="to")
 
     def _fields(self) -> list[RlpItem]:
@@ -118,12 +117,73 @@ class Eip1559:
             InvalidInput: another length, a parity that is not 0 or 1, r or s zero, or s in the upper half
                 (nodes refuse it: EIP-2).
         """
-        if len(signature) != 65 or signature[64] > 1:
-            raise InvalidInput("a signature is 65 bytes that end in the parity 0 or 1", field="signature")
-        r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
-        if r == 0 or not 0 < s <= _HALF_ORDER:
-            raise InvalidInput("r and s must be positive and s in the lower half", field="signature")
-        return TRANSACTION_TYPE + rlp_encode([*self._fields(), signature[64], r, s])
+        return TRANSACTION_TYPE + rlp_encode([*self._fields(), *_signature_parts(signature)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Legacy:
+    """An unsigned transaction without a type, for chains without EIP-1559; bound to one chain by EIP-155."""
+
+    chain_id: int  #: 1 to ``LEGACY_CHAIN_ID_MAX``; binds the signature to one chain
+    nonce: int  #: 0 to ``NONCE_MAX``
+    gas_price: int  #: wei per gas
+    gas_limit: int  #: gas, > 0
+    to: str  #: address called or paid
+    value: int  #: wei
+    data: bytes = b""  #: calldata
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside their ranges.
+
+        Raises:
+            InvalidInput: names the member that is out of range.
+        """
+        _check_ranges(
+            ("chain_id", self.chain_id, 1, LEGACY_CHAIN_ID_MAX),
+            ("nonce", self.nonce, 0, NONCE_MAX),
+            ("gas_price", self.gas_price, 0, UINT256_MAX),
+            ("gas_limit", self.gas_limit, 1, 2**64 - 1),
+            ("value", self.value, 0, UINT256_MAX),
+        )
+        parse_address(self.to, field="to")
+
+    @property
+    def max_fee_per_gas(self) -> int:
+        """Return the most it pays per gas, wei: its price."""
+        return self.gas_price
+
+    @property
+    def max_priority_fee_per_gas(self) -> int:
+        """Return the most of it that the block's maker may get per gas, wei: the whole price."""
+        return self.gas_price
+
+    def _fields(self) -> list[RlpItem]:
+        return [self.nonce, self.gas_price, self.gas_limit, bytes.fromhex(self.to[2:]), self.value, self.data]
+
+    def signing_hash(self) -> bytes:
+        """Return the 32 bytes to sign. Source: EIP-155."""
+        return keccak(rlp_encode([*self._fields(), self.chain_id, 0, 0]))
+
+    def encode(self, signature: bytes) -> bytes:
+        """Return the signed transaction as sent to a node; see ``Eip1559.encode``."""
+        parity, r, s = _signature_parts(signature)
+        return rlp_encode([*self._fields(), 35 + 2 * self.chain_id + parity, r, s])
+
+
+def _check_ranges(*ranges: tuple[str, int, int, int]) -> None:
+    for name, number, low, high in ranges:
+        if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
+            raise InvalidInput(f"{name} must be an integer from {low} to {high}", field=name)
+
+
+def _signature_parts(signature: bytes) -> tuple[int, int, int]:
+    """Return parity, r and s of a signature that a node takes."""
+    if len(signature) != 65 or signature[64] > 1:
+        raise InvalidInput("a signature is 65 bytes that end in the parity 0 or 1", field="signature")
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
+    if r == 0 or not 0 < s <= _HALF_ORDER:
+        raise InvalidInput("r and s must be positive and s in the lower half", field="signature")
+    return signature[64], r, s
 
 
 def tx_hash(raw: bytes) -> str:

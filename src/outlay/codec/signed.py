@@ -3,14 +3,16 @@
 Made for checking, not for speed: a recovery takes some milliseconds and needs no library.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from outlay.codec.evm import TRANSACTION_TYPE, Eip1559
+from outlay.codec.evm import TRANSACTION_TYPE, Eip1559, Legacy
 from outlay.core.errors import InvalidInput
 
 _SIZE_MAX: Final = 128 * 1024  # what a node still takes; ours have a few hundred bytes
 _MEMBERS: Final = 12
+_LEGACY_MEMBERS: Final = 9
 
 # The curve secp256k1: y^2 = x^3 + 7 modulo a prime, and a point of prime order. Source: SEC 2, section 2.4.1.
 _PRIME: Final = 2**256 - 2**32 - 977
@@ -26,9 +28,9 @@ _Item = bytes | list["_Item"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedTransaction:
-    """A signed transaction of type 2, and the key that signed it."""
+    """A signed transaction, and the key that signed it."""
 
-    transaction: Eip1559
+    transaction: Eip1559 | Legacy
     public_key: bytes  #: 65 bytes, uncompressed: recovered from the signature
 
     @property
@@ -37,23 +39,36 @@ class SignedTransaction:
         return bytes([2 + (self.public_key[64] & 1)]) + self.public_key[1:33]
 
 
-def read_signed(raw: bytes) -> SignedTransaction:
+def read_signed(raw: bytes, *, recover: Callable[[bytes, bytes], bytes] | None = None) -> SignedTransaction:
     """Return what signed bytes say, and who signed them.
 
     Args:
-        raw: as sent to a node.
+        raw: as sent to a node: a transaction of type 2, or a legacy one bound to a chain.
+        recover: a faster way from digest and signature (r, s, parity) to the uncompressed key; None: ours.
 
     Raises:
-        InvalidInput: not exactly the bytes that ``Eip1559.encode`` writes, or nobody's signature.
+        InvalidInput: not exactly the bytes that ``Eip1559.encode`` or ``Legacy.encode`` writes, or nobody's
+            signature.
 
-    Source: EIP-1559; EIP-2718; SEC 1, section 4.1.6 (recovery of the key).
+    Source: EIP-155; EIP-1559; EIP-2718; SEC 1, section 4.1.6 (recovery of the key).
     """
-    if raw[:1] != TRANSACTION_TYPE or len(raw) > _SIZE_MAX:
-        raise InvalidInput("not a transaction of type 2", field="transaction")
-    item, rest = _read_item(raw[1:])
-    if rest or not isinstance(item, list) or len(item) != _MEMBERS:
-        raise InvalidInput(f"not a list of {_MEMBERS} members", field="transaction")
-    *plain, access_list, parity, r, s = item
+    if len(raw) > _SIZE_MAX:
+        raise InvalidInput("larger than nodes take", field="transaction")
+    if raw[:1] == TRANSACTION_TYPE:
+        transaction, signature = _read_1559(_read_list(raw[1:], _MEMBERS))
+    elif raw[:1] >= b"\xc0":
+        transaction, signature = _read_legacy(_read_list(raw, _LEGACY_MEMBERS))
+    else:
+        raise InvalidInput("neither of type 2 nor a legacy transaction", field="transaction")
+    # One spelling only: leading zeros and long lengths would make other bytes, and another hash, of the same.
+    if transaction.encode(signature) != raw:
+        raise InvalidInput("these bytes have another spelling", field="transaction")
+    public_key = (recover or _recover)(transaction.signing_hash(), signature)
+    return SignedTransaction(transaction=transaction, public_key=public_key)
+
+
+def _read_1559(items: list[_Item]) -> tuple[Eip1559 | Legacy, bytes]:
+    *plain, access_list, parity, r, s = items
     texts = [each for each in (*plain, parity, r, s) if isinstance(each, bytes)]
     if len(texts) != _MEMBERS - 1 or access_list != [] or len(texts[5]) != 20:
         raise InvalidInput("it has an access list, creates a contract, or is malformed", field="transaction")
@@ -68,13 +83,39 @@ def read_signed(raw: bytes) -> SignedTransaction:
         value=numbers[6],
         data=texts[7],
     )
-    if max(numbers[9:]) >= 2**256 or numbers[8] > 1:
+    return transaction, _signature(numbers[8], numbers[9], numbers[10])
+
+
+def _read_legacy(items: list[_Item]) -> tuple[Eip1559 | Legacy, bytes]:
+    texts = [each for each in items if isinstance(each, bytes)]
+    if len(texts) != _LEGACY_MEMBERS or len(texts[3]) != 20:
+        raise InvalidInput("it creates a contract, or is malformed", field="transaction")
+    numbers = [int.from_bytes(each, "big") for each in texts]
+    # 27 and 28 bind no chain: such bytes could be sent to every chain. They end as chain id -4, which is refused.
+    chain_id, parity = divmod(numbers[6] - 35, 2)
+    transaction = Legacy(
+        chain_id=chain_id,
+        nonce=numbers[0],
+        gas_price=numbers[1],
+        gas_limit=numbers[2],
+        to="0x" + texts[3].hex(),
+        value=numbers[4],
+        data=texts[5],
+    )
+    return transaction, _signature(parity, numbers[7], numbers[8])
+
+
+def _signature(parity: int, r: int, s: int) -> bytes:
+    if max(r, s) >= 2**256 or parity > 1:
         raise InvalidInput("the signature is malformed", field="transaction")
-    signature = b"".join(number.to_bytes(32, "big") for number in numbers[9:]) + bytes([numbers[8]])
-    # One spelling only: leading zeros and long lengths would make other bytes, and another hash, of the same.
-    if transaction.encode(signature) != raw:
-        raise InvalidInput("these bytes have another spelling", field="transaction")
-    return SignedTransaction(transaction=transaction, public_key=_recover(transaction.signing_hash(), signature))
+    return r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([parity])
+
+
+def _read_list(data: bytes, members: int) -> list[_Item]:
+    item, rest = _read_item(data)
+    if rest or not isinstance(item, list) or len(item) != members:
+        raise InvalidInput(f"not a list of {members} members", field="transaction")
+    return item
 
 
 def _read_item(data: bytes) -> tuple[_Item, bytes]:

@@ -165,9 +165,14 @@ class OutcomeUnknown(OutlayError):
 
 
 class SignerRefused(OutlayError):
-    """The signer's own checks or journal forbid this signature."""
+    """The signer's own checks or journal forbid this signature; ``why`` says what to do about it."""
 
     code = "signer_refused"
+
+    def __init__(self, message: str, *, field: str | None = None, why: str = "invalid") -> None:
+        """Keep the reason: one of ``outlay.signer.Why``."""
+        super().__init__(message, field=field, why=why)
+        self.why = why
 
 
 class InvariantBroken(OutlayError):

@@ -19,7 +19,16 @@ LABELS = (
     "confirm.after_commit",
     "deliver.before_mark",
 )
-"""Every point there is, in the order a payout passes them. The crash suite kills the server at each."""
+"""Every point that a payout passes on its way, in order. The crash suite kills server or signer at each."""
+
+RARE_LABELS = (
+    "replace.after_commit",
+    "fence.after_commit",
+    "release.after_commit",
+    "recover.after_records",
+    "recover.after_slots",
+)
+"""Points that only raised fees, refusals of the signer and recovery pass; each has a test of its own."""
 
 
 def install(hook: Callable[[str], None] | None) -> None:

@@ -16,6 +16,7 @@ TRANSFER, TRANSACTION, ATTEMPT = "xfr", "tx", "att"
 POLICY, EVALUATION, APPROVAL, DECISION = "plc", "plce", "ap", "dec"
 WEBHOOK, DELIVERY, EVENT = "wh", "whe", "evt"
 EVIDENCE, ERROR = "evi", "err"
+FREEZE = "frz"
 CHANGE = "cr"  # the contract gives change requests the prefix of credentials
 
 

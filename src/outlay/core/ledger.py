@@ -12,6 +12,9 @@ from outlay.core.errors import InvariantBroken
 
 Side = Literal["debit", "credit"]
 
+SUPPOSED = "recovery"
+"""Why a posting was made that rests on nothing but a signature in the signer's journal."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posting:
@@ -64,12 +67,35 @@ def inflow(*, wallet: str, network: str, asset: str, amount: int) -> tuple[Posti
     return _move((network, "outside"), (wallet, "spendable"), network=network, asset=asset, amount=amount, why="inflow")
 
 
+def written_off(*, wallet: str, network: str, asset: str, amount: int) -> tuple[Posting, ...]:
+    """Money left without us, and a person accepted that."""
+    return _move(
+        (wallet, "spendable"), (network, "outside"), network=network, asset=asset, amount=amount, why="written_off"
+    )
+
+
+def supposed(*, wallet: str, network: str, asset: str, amount: int) -> tuple[Posting, ...]:
+    """Recovery found this much signed away that the ledger does not have; negative: the chain shows it was less."""
+    outside, spendable = (network, "outside"), (wallet, "spendable")
+    source, target = (outside, spendable) if amount >= 0 else (spendable, outside)
+    return _move(source, target, network=network, asset=asset, amount=abs(amount), why=SUPPOSED)
+
+
 def reserve(*, wallet: str, network: str, asset: str, amount: int, fee_cap: int) -> tuple[Posting, ...]:
     """Set aside what a payout and its dearest attempt can take."""
     spendable, reserved = (wallet, "spendable"), (wallet, "reserved")
     return (
         *_move(spendable, reserved, network=network, asset=asset, amount=amount, why="reserve"),
         *_move(spendable, reserved, network=network, asset=NATIVE, amount=fee_cap, why="reserve"),
+    )
+
+
+def release(*, wallet: str, network: str, asset: str, amount: int, fee_cap: int) -> tuple[Posting, ...]:
+    """Give back what was set aside: nothing was ever signed for it."""
+    spendable, reserved = (wallet, "spendable"), (wallet, "reserved")
+    return (
+        *_move(reserved, spendable, network=network, asset=asset, amount=amount, why="release"),
+        *_move(reserved, spendable, network=network, asset=NATIVE, amount=fee_cap, why="release"),
     )
 
 

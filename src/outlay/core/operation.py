@@ -19,6 +19,7 @@ OPERATIONS: tuple[str, ...] = (
     "Auth:Users:Read",
     "Auth:Users:Update",
     "Config:Apply",
+    "Outlay:Unfreeze",
     "Permissions:Assign",
     "Permissions:Assignments:Read",
     "Permissions:Create",
@@ -32,10 +33,12 @@ OPERATIONS: tuple[str, ...] = (
     "Policies:Evaluations:Vote",
     "Policies:Read",
     "Policies:Update",
+    "Signer:Reseed",
     "Wallets:Create",
     "Wallets:Read",
     "Wallets:Tags:Add",
     "Wallets:Tags:Remove",
+    "Wallets:Transactions:Create",
     "Wallets:Transfers:Abort",
     "Wallets:Transfers:Create",
     "Wallets:Transfers:Read",
@@ -48,7 +51,8 @@ OPERATIONS: tuple[str, ...] = (
     "Webhooks:Read",
     "Webhooks:Update",
 )
-"""Every operation Outlay offers. ``Config:Apply`` and ``Wallets:Unfreeze`` are ours, the others the contract's."""
+"""Every operation Outlay offers. ``Config:Apply``, ``Outlay:Unfreeze``, ``Signer:Reseed`` and ``Wallets:Unfreeze`` are
+ours, the others the contract's."""
 
 ALIASES = {
     "Permissions:Archive": "Permissions:Delete",

@@ -24,15 +24,18 @@ PEOPLE_ONLY = frozenset(
         "Auth:Users:Delete",
         "Auth:Users:Update",
         "Config:Apply",
+        "Outlay:Unfreeze",
         "Permissions:Assign",
         "Permissions:Create",
         "Permissions:Delete",
         "Permissions:Revoke",
         "Permissions:Update",
         "Policies:Evaluations:Vote",
+        "Signer:Reseed",
     }
 )
-"""Operations no token ever has: to vote, and to decide who may do what. A leaked token is then no way to another."""
+"""Operations no token ever has: to vote, to let go what was stopped, and to decide who may do what. A leaked token is
+then no way to another."""
 
 
 def token_operations(held: Collection[str], limit: Collection[str] | None) -> frozenset[str]:

@@ -17,7 +17,8 @@ from outlay.core.velocity import Scope, Window
 
 WALLETS_SIGN = "Wallets:Sign"
 POLICIES_MODIFY, PERMISSIONS_MODIFY, PERMISSIONS_ASSIGN = "Policies:Modify", "Permissions:Modify", "Permissions:Assign"
-GOVERNING = (POLICIES_MODIFY, PERMISSIONS_MODIFY, PERMISSIONS_ASSIGN)
+UNFREEZE = "Outlay:Unfreeze"
+GOVERNING = (POLICIES_MODIFY, PERMISSIONS_MODIFY, PERMISSIONS_ASSIGN, UNFREEZE)
 """The kinds of policies that are about changes of settings; the other is about payouts."""
 CURRENCY = "USD"
 
@@ -224,7 +225,7 @@ def governs(policy: Policy, *, policy_id: str | None = None, permission_id: str 
     if policy.activity_kind in (PERMISSIONS_MODIFY, PERMISSIONS_ASSIGN):
         among = policy.filters.permission_ids
         return permission_id is not None and (among is None or permission_id in among)
-    return False
+    return False  # letting go what was stopped is about neither
 
 
 def counts(policy: Policy, wallet_id: str, tags: Collection[str]) -> bool:

@@ -14,6 +14,7 @@ from outlay.core.policy import (
     PERMISSIONS_ASSIGN,
     PERMISSIONS_MODIFY,
     POLICIES_MODIFY,
+    UNFREEZE,
     WALLETS_SIGN,
     Action,
     AlwaysTrigger,
@@ -59,6 +60,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     POLICIES_MODIFY: (RequestApproval.kind,),
     PERMISSIONS_MODIFY: (Block.kind, RequestApproval.kind),
     PERMISSIONS_ASSIGN: (Block.kind, RequestApproval.kind),
+    UNFREEZE: (Block.kind, RequestApproval.kind),
 }
 """Activity kind -> the actions its policies may have."""
 
@@ -67,6 +69,7 @@ _FILTERS: Mapping[str, Mapping[str, str]] = {
     POLICIES_MODIFY: {"policyId": "policy_ids"},
     PERMISSIONS_MODIFY: {"permissionId": "permission_ids"},
     PERMISSIONS_ASSIGN: {"permissionId": "permission_ids"},
+    UNFREEZE: {},
 }
 """Activity kind -> filter that lists ids -> member of ``Filters``."""
 

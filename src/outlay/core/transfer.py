@@ -82,6 +82,10 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     _S.EXPIRED: {},
 }
 
+RESTORED = "restored"
+"""Flag of a payout that was waiting in a copy of the database that was restored: it may have been withdrawn since, so
+it goes only once it is asked for again."""
+
 ENDS = frozenset(state for state, exits in TRANSITIONS.items() if not exits)
 UNSIGNED = frozenset({_S.REQUESTED, _S.HELD, _S.READY, _S.ASSIGNED})
 IN_FLIGHT = frozenset({_S.ASSIGNED, _S.SIGNED, _S.BROADCAST, _S.MINED})

@@ -1,6 +1,10 @@
-"""Ledger against chain, block by final block: what arrived is posted, what is missing stops the wallet."""
+"""Ledger against chain, block by final block: what arrived is posted, what is missing stops the wallet.
 
-from collections.abc import Mapping
+What a person looked at and let go on (unfreezing forgets the height compared last) is accepted as it is: a loss is
+written off, and nonces that somebody else used are skipped.
+"""
+
+from collections.abc import Collection, Mapping
 
 import structlog
 
@@ -9,10 +13,10 @@ from outlay.config import Config
 from outlay.core.asset import Asset
 from outlay.core.errors import ChainUnavailable
 from outlay.core.event import iso
-from outlay.core.ledger import inflow
+from outlay.core.ledger import inflow, supposed, written_off
 from outlay.core.seams import Clock, Entropy
 from outlay.engine.guard import guarded
-from outlay.store import lanes, ledger, organizations, wallets, webhooks
+from outlay.store import lanes, ledger, organizations, recovery, stops, wallets, webhooks
 from outlay.store.database import Database, Row, Unit
 
 log = structlog.get_logger()
@@ -22,17 +26,26 @@ class Balance:
     """Compares what the chain shows at a final height with what the ledger says for that height."""
 
     def __init__(
-        self, db: Database, clock: Clock, entropy: Entropy, config: Config, chains: Mapping[str, Chain]
+        self,
+        db: Database,
+        clock: Clock,
+        entropy: Entropy,
+        config: Config,
+        chains: Mapping[str, Chain],
+        *,
+        networks: Collection[str] | None = None,
     ) -> None:
-        """Keep the parts."""
-        self._db, self._clock, self._entropy, self._config, self._chains = db, clock, entropy, config, chains
+        """Keep the parts; ``networks`` are those it compares (None: all)."""
+        self._db, self._clock, self._entropy, self._config = db, clock, entropy, config
+        self._chains = {name: chains[name] for name in sorted(chains if networks is None else networks)}
 
     async def step(self) -> bool:
         """Compare every wallet with the newest final block it was not compared with; tell whether anything differed."""
         found = await self._db.read(wallets.everything)
+        stopped = {row.network for row in await self._db.read(stops.networks) if row.frozen_reason is not None}
         moved = False
         for name, chain in self._chains.items():
-            mine = [row for row in found if row.network == name]
+            mine = [row for row in found if row.network == name and name not in stopped]
             if not mine:
                 continue
             try:
@@ -48,7 +61,18 @@ class Balance:
         return moved
 
     async def _wallet(self, chain: Chain, wallet: Row, height: int) -> bool:
+        if await chain.code_at(wallet.address):
+            # A delegated account (EIP-7702) can be emptied by whoever its code lets.
+            text = "the wallet's address has code: its key was used to delegate it"
+            await self._db.write(lambda unit: self._stop(unit, wallet.id, text))
+            return True
         nonce = await chain.nonce_at(wallet.address, height)
+        lost = await self._db.read(lambda unit: _lost(unit, wallet.id, nonce, height))
+        if lost:
+            # The chain went back over what was final, and a person let the network go on: the same bytes belong there.
+            log.error("final_transactions_lost", wallet=wallet.id, count=len(lost), height=height)
+            await chain.send_raw(lost)
+            return False
         shown = []
         for asset in self._config.assets_of(wallet.network):
             try:
@@ -67,7 +91,11 @@ class Balance:
         if known is None or height <= _compared(known):
             return False
         lane = lanes.find(unit, wallet.id)
+        accepted = known.compared_block is None and known.frozen_reason is None
         ours = 0 if lane is None else lane.next_nonce
+        if accepted and lane is not None and nonce > ours == lane.settled_nonce:
+            lanes.adopt(unit, wallet_id=wallet.id, fence=lane.fence, nonce=nonce)
+            return True
         if nonce > ours:
             self._stop(unit, wallet.id, f"somebody else used this wallet's key: {ours} nonces are ours, {nonce} used")
             return True
@@ -79,6 +107,8 @@ class Balance:
             held = ledger.holdings(unit, wallet_id=wallet.id, asset=asset.key).total
             if balance > held:
                 self._post_inflow(unit, wallet, asset, balance - held, height)
+                changed = True
+            elif balance < held and self._accept(unit, wallet, asset, held - balance, accepted=accepted):
                 changed = True
             elif balance < held:
                 text = f"at block {height} the chain shows {balance} {asset.symbol} base units, the ledger {held}"
@@ -92,6 +122,30 @@ class Balance:
             log.error("wallet_frozen", wallet=wallet_id, message=reason)
             wallets.freeze(unit, wallet_id, reason)
             organizations.bump_epoch(unit)
+
+    def _accept(self, unit: Unit, wallet: Row, asset: Asset, missing: int, *, accepted: bool) -> bool:
+        """Correct the ledger where recovery supposed too much, or a person accepted a loss; tell whether it was."""
+        return self._take_back(unit, wallet, asset, missing) or (
+            accepted and self._write_off(unit, wallet, asset, missing)
+        )
+
+    def _take_back(self, unit: Unit, wallet: Row, asset: Asset, amount: int) -> bool:
+        """Take back what recovery had to suppose beyond what the chain shows; tell whether that explains all of it."""
+        spendable = ledger.holdings(unit, wallet_id=wallet.id, asset=asset.key).spendable
+        if min(spendable, recovery.invented(unit, wallet.id, asset.key)) < amount:
+            return False
+        lines = supposed(wallet=wallet.id, network=wallet.network, asset=asset.key, amount=-amount)
+        ledger.post(unit, lines, transfer_id=None, now=self._clock.now(), entropy=self._entropy)
+        return True
+
+    def _write_off(self, unit: Unit, wallet: Row, asset: Asset, amount: int) -> bool:
+        """Post a loss that a person accepted; tell whether what is spendable covers it."""
+        if ledger.holdings(unit, wallet_id=wallet.id, asset=asset.key).spendable < amount:
+            return False
+        log.warning("loss_written_off", wallet=wallet.id, asset=asset.key, amount=str(amount))
+        lines = written_off(wallet=wallet.id, network=wallet.network, asset=asset.key, amount=amount)
+        ledger.post(unit, lines, transfer_id=None, now=self._clock.now(), entropy=self._entropy)
+        return True
 
     def _post_inflow(self, unit: Unit, wallet: Row, asset: Asset, amount: int, height: int) -> None:
         now = self._clock.now()
@@ -120,6 +174,14 @@ class Balance:
             now=now,
             entropy=self._entropy,
         )
+
+
+def _lost(unit: Unit, wallet_id: str, nonce: int, height: int) -> list[bytes]:
+    """Return the bytes of what was final and is not on the chain: it has counted fewer nonces at such a height."""
+    lane = lanes.find(unit, wallet_id)
+    if lane is None or nonce >= lane.settled_nonce or (lane.settled_block or 0) > height:
+        return []
+    return lanes.mined_bytes(unit, wallet_id, first=nonce)
 
 
 def _compared(wallet: Row) -> int:

@@ -1,25 +1,30 @@
-"""The lane's four steps: bind nonces, have them signed, store the bytes, send them."""
+"""The lane's steps: bind nonces, have them signed, store the bytes, send them, raise the fees of what is stuck."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
 
 from outlay.actions import sending
-from outlay.actions.sending import Candidate
+from outlay.actions.demand import demand_of
+from outlay.actions.sending import PAYOUT, VOID, Candidate, SignedBytes
 from outlay.actions.work import Work, open_work
-from outlay.chains import CallReverted, Chain, Fees, SendKind
-from outlay.codec.evm import erc20_transfer, tx_hash
+from outlay.chains import Chain, SendKind
+from outlay.codec.evm import tx_hash
 from outlay.config import Config
-from outlay.core.asset import NATIVE
-from outlay.core.errors import ChainUnavailable, InvariantBroken, SignerRefused, Unavailable
+from outlay.core.errors import ChainUnavailable, InvariantBroken, SignerRefused, SignerUnavailable, Unavailable
 from outlay.core.faultpoint import fault
-from outlay.core.fees import NATIVE_GAS, first_offer
-from outlay.core.seams import SECOND, Clock, Entropy, Instant
-from outlay.engine.guard import freeze, guarded
-from outlay.signer import Signed, Signer, SignRequest
-from outlay.store import lanes, ledger, transfers, wallets
+from outlay.core.fees import Offer, void_offer
+from outlay.core.lane import Pace, Replacement, Slot, find_gap, is_due, replacement
+from outlay.core.seams import MINUTE, SECOND, Clock, Entropy, Instant
+from outlay.engine.guard import guarded
+from outlay.engine.offers import NO_ANSWER, data_fee_of, make_candidates
+from outlay.engine.watch import Watch
+from outlay.signer import Demand, Purpose, Signed, Signer, SignRequest, Why
+from outlay.store import lanes, ledger, stops, transfers, wallets
 from outlay.store.database import Database, Row, Unit
 
 log = structlog.get_logger()
@@ -35,11 +40,23 @@ UNIT_MAX = 32
 """Payouts bound in one unit: requests wait for their turn behind it."""
 LOOK_AHEAD = 500
 """Ready transfers of one wallet that are looked at in one step; those behind them wait for their turn."""
-GAS_MAX = 5_000_000
-"""The most gas one payout may be given: far more than any token needs, less than any chain's block holds."""
-NO_ANSWER = "the network does not answer at present"
-GAS_MARGIN_PERCENT = 150
-"""Room over the node's estimate: what is not used is not paid."""
+REFUSED_FIRST: Instant = 5 * SECOND
+REFUSED_MAX: Instant = 10 * MINUTE
+"""How long a payout that the signer refused is left alone: doubled with each refusal."""
+_EXPECTED = frozenset({Why.CAP, Why.FROZEN, Why.NOT_AGREED, Why.BEHIND, Why.AFTER_REFUSAL, Why.UNSEEDED})
+"""Refusals that are no sign of an attack or a fault."""
+
+
+class _FenceMoved(Exception):
+    """The lane's fence was raised: what was read under the old one is not gone on with."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ToSign:
+    """An attempt that is to be signed."""
+
+    attempt: Row  #: with nonce, transfer_id and fee_cap of its slot
+    request: SignRequest
 
 
 class Send:
@@ -53,15 +70,25 @@ class Send:
         config: Config,
         chains: Mapping[str, Chain],
         signer: Signer,
+        watch: Watch,
         *,
         holder: str,
+        networks: Collection[str] | None = None,
     ) -> None:
-        """Keep the parts; ``holder`` names this worker in leases."""
+        """Keep the parts; ``holder`` names this worker in leases, ``networks`` are those it serves (None: all)."""
         self._db, self._clock, self._entropy, self._config = db, clock, entropy, config
-        self._chains, self._signer, self._holder = chains, signer, holder
+        self._chains, self._signer, self._watch, self._holder = chains, signer, watch, holder
+        self._networks = frozenset(chains if networks is None else networks)
         self._poll: Instant = int(config.sending.poll_s * SECOND)
+        pace = config.sending
+        self._pace = Pace(
+            bump_after_s=pace.bump_after_s, bump_every_s=pace.bump_every_s, void_after_s=pace.void_after_s
+        )
         self._look_at: dict[str, Instant] = {}  # when waiting transfers of a wallet are looked at again
+        self._fees_at: dict[str, Instant] = {}  # when the fees of a wallet's stuck transactions are
         self._rest_until: dict[str, Instant] = {}  # after a failure
+        self._refused: dict[str, tuple[Instant, Instant]] = {}  # by transfer: patience, until when
+        self._stuck_at: dict[str, int] = {}  # by attempt: block at which it was found stuck
 
     async def step(self) -> bool:
         """Serve every wallet that has something to bind, sign or send; tell whether any moved."""
@@ -73,19 +100,40 @@ class Send:
         now = self._clock.now()
         ready = transfers.wallets_with_ready(unit)
         names = {wallet_id for wallet_id, fresh in ready.items() if fresh or self._look_at.get(wallet_id, 0) <= now}
-        found = {row.id: row for row in wallets.everything(unit) if row.network in self._chains}
+        stopped = {row.network for row in stops.networks(unit) if row.frozen_reason is not None}
+        serving = self._networks - stopped
+        found = {row.id: row for row in wallets.everything(unit) if row.network in serving}
         for wallet_id in lanes.wallets_in_flight(unit):
-            rows = lanes.transactions(unit, wallet_id, "bound", "signed", "sent")
-            frozen = wallet_id in found and found[wallet_id].frozen_reason is not None
-            if any(self._is_due(row) for row in rows if not (frozen and row.state == "bound")):
+            if wallet_id in found and wallet_id not in names and self._has_work(unit, found[wallet_id]):
                 names.add(wallet_id)
-        return [found[name] for name in names & found.keys() if self._rest_until.get(name, 0) <= now]
+        return [found[name] for name in sorted(names & found.keys()) if self._rest_until.get(name, 0) <= now]
 
-    def _is_due(self, row: Row) -> bool:
-        if row.state != "sent" or row.sent_at is None:
+    def _has_work(self, unit: Unit, wallet: Row) -> bool:
+        rows = lanes.transactions(unit, wallet.id, "bound", "signed", "sent")
+        if any(row.state == "bound" for row in rows) and wallet.frozen_reason is None:
             return True
-        arrived = (row.last_answer or "").partition(" ")[0] in ARRIVED
-        return bool(row.sent_at + (RESEND if arrived else RETRY) <= self._clock.now())
+        under_way = [row for row in rows if row.state != "bound"]
+        known = lanes.attempts_of(unit, [row.id for row in under_way])
+        if any(self._to_send(known[row.id]) for row in under_way):
+            return True
+        if wallet.frozen_reason is not None:
+            return False
+        if any(each.raw is None for attempts in known.values() for each in attempts):
+            return True
+        if self._fees_at.get(wallet.id, 0) > self._clock.now():
+            return False
+        return any(is_due(slot, now=self._clock.now(), pace=self._pace) for _, slot in _standing(under_way, known))
+
+    def _to_send(self, attempts: Sequence[Row]) -> list[Row]:
+        """Return the attempts of a slot that are to be sent: those never sent, and the newest from time to time."""
+        signed = [each for each in attempts if each.raw is not None]
+        fresh = [each for each in signed if each.sent_at is None]
+        if fresh or not signed:
+            return fresh
+        newest = signed[-1]
+        arrived = (newest.last_answer or "").partition(" ")[0] in ARRIVED
+        is_late = newest.sent_at + (RESEND if arrived else RETRY) <= self._clock.now()
+        return [newest] if is_late else []
 
     async def _write(self, function: Callable[[Work], T]) -> T:
         def run(unit: Unit) -> T:
@@ -96,7 +144,7 @@ class Send:
     async def _serve_guarded(self, wallet: Row) -> bool:
         moved = await guarded(self._db, wallet.id, self._serve(wallet))
         if moved is None:
-            self._rest_until[wallet.id] = self._clock.now() + self._poll
+            self._rest_until[wallet.id] = self._clock.now() + max(self._poll, SECOND)
         return bool(moved)
 
     async def _serve(self, wallet: Row) -> bool:
@@ -114,20 +162,29 @@ class Send:
         except Unavailable as error:
             # What is bound already is signed and sent all the same.
             trouble = error
-        moved = await self._sign(wallet, fence) or moved
+        try:
+            moved = await self._sign(wallet, fence) or moved
+        except _FenceMoved:
+            return True  # the next step goes on with the new fence
+        except SignerUnavailable as error:
+            # What is signed already is sent all the same.
+            trouble = error
         moved = await self._send(wallet, chain, fence) or moved
         if isinstance(trouble, ChainUnavailable):
             await self._write(lambda work: sending.wait_all(work, wallet.id, NO_ANSWER))
         if trouble is not None:
             raise trouble
-        return moved
+        return await self._replace(wallet, chain, fence) or moved
 
     async def _lease(self, wallet: Row, chain: Chain) -> int | None:
         known = await self._db.read(lambda unit: lanes.find(unit, wallet.id))
         fresh_until = self._clock.now() + LEASE // 2
         if known is not None and known.holder == self._holder and (known.leased_until or 0) > fresh_until:
             return int(known.fence)
-        first = 0 if known is not None else await chain.nonce_at(wallet.address)
+        first = 0
+        if known is None:
+            # At a final height, so that endpoints have to agree: a lane that began too high would never be mined.
+            first = await chain.nonce_at(wallet.address, (await chain.final()).number)
 
         def run(unit: Unit) -> int | None:
             now = self._clock.now()
@@ -139,7 +196,7 @@ class Send:
 
     async def _bind(self, wallet: Row, chain: Chain, fence: int) -> int:
         room, going, waiting = await self._db.read(lambda unit: self._choose(unit, wallet))
-        candidates = await self._candidates(wallet, chain, going) if going else []
+        candidates = await make_candidates(self._config, wallet, chain, going) if going else []
         candidates += [Candidate(transfer_id=row.id, offer=None) for row in waiting]
         bound = 0
         for start in range(0, len(candidates), UNIT_MAX):
@@ -157,8 +214,8 @@ class Send:
     def _choose(self, unit: Unit, wallet: Row) -> tuple[int, list[Row], list[Row]]:
         """Return how many may be bound now, the transfers the node is asked about, and those that have to wait.
 
-        Longest ready first, but what the wallet cannot pay lets others pass; so do those the node refused before,
-        which are asked about again once a poll.
+        Longest ready first, but what the wallet cannot pay lets others pass; so do those the node or the signer
+        refused before, which are asked about again once a poll, or later.
         """
         now = self._clock.now()
         look = self._look_at.get(wallet.id, 0) <= now
@@ -172,11 +229,14 @@ class Send:
         waiting: list[Row] = []
         slots = {True: room, False: room if look else 0}
         for row in transfers.ready_of(unit, wallet.id, limit=LOOK_AHEAD):
+            if row.waiting_reason is not None and self._refused.get(row.id, (0, 0))[1] > now:
+                continue
             needed = sending.needs(self._config, row)
-            for asset in needed.keys() - left.keys():
+            for asset in sorted(needed.keys() - left.keys()):
                 left[asset] = ledger.holdings(unit, wallet_id=wallet.id, asset=asset).spendable
             short = any(left[asset] < amount for asset, amount in needed.items())
-            if short or wallet.frozen_reason is not None or wallet.status != "Active":
+            stopped = wallet.frozen_reason is not None or wallet.status != "Active" or self._is_stopped(unit, row)
+            if short or stopped:
                 if look or row.waiting_reason is None:
                     waiting.append(row)
             elif slots[row.waiting_reason is None] > 0:
@@ -185,121 +245,284 @@ class Send:
                 going.append(row)
         return room, going, waiting
 
-    async def _candidates(self, wallet: Row, chain: Chain, ready: list[Row]) -> list[Candidate]:
-        fees = await chain.fees()
-        plain = await self._plain_accounts(chain, ready)
-        return list(await asyncio.gather(*(self._candidate(wallet, chain, fees, plain, row) for row in ready)))
-
-    async def _plain_accounts(self, chain: Chain, ready: list[Row]) -> set[str]:
-        """Return which recipients of the native coin have no code."""
-        addresses = sorted({row.recipient for row in ready if row.asset == NATIVE})
-        try:
-            codes = await chain.codes_at(addresses)
-        except ChainUnavailable:
-            return set()  # it may be about one of them: each is asked about by itself
-        return {address for address, code in zip(addresses, codes, strict=True) if not code}
-
-    async def _candidate(self, wallet: Row, chain: Chain, fees: Fees, plain: set[str], row: Row) -> Candidate:
-        try:
-            gas_limit = await self._gas_limit(wallet, chain, plain, row)
-        except CallReverted as error:
-            reason = f"it would not go through at present: {error.message}"
-            return Candidate(transfer_id=row.id, offer=None, waiting_reason=reason)
-        except ChainUnavailable:
-            # One recipient's contract may be what the node stumbles over: it must not stop the others.
-            return Candidate(transfer_id=row.id, offer=None, waiting_reason=NO_ANSWER)
-        offer = first_offer(
-            base_fee=fees.base_fee,
-            tip=fees.tips()[row.intent["priority"]],
-            gas_limit=gas_limit,
-            fee_cap=self._config.fee_cap(row.network, row.asset),
-        )
-        too_dear = "the network asks more for gas than the fee cap allows" if offer is None else None
-        return Candidate(transfer_id=row.id, offer=offer, waiting_reason=too_dear)
-
-    async def _gas_limit(self, wallet: Row, chain: Chain, plain: set[str], row: Row) -> int:
-        if row.asset == NATIVE:
-            if row.recipient in plain or not await chain.code_at(row.recipient):
-                return NATIVE_GAS
-            estimate = await chain.estimate_gas(wallet.address, row.recipient, row.amount, b"")
-        else:
-            data = erc20_transfer(row.recipient, row.amount)
-            estimate = await chain.estimate_gas(wallet.address, row.asset, 0, data)
-        limit = estimate * GAS_MARGIN_PERCENT // 100
-        if limit > GAS_MAX:
-            # Signed once, such a transaction could never be mined and would stop everything behind its nonce.
-            raise CallReverted(f"it needs {estimate} gas, more than a payout should")
-        return limit
+    def _is_stopped(self, unit: Unit, row: Row) -> bool:
+        why = stops.why_stopped(unit, network=row.network, wallet_id=row.wallet_id, identity_id=row.initiator_id)
+        return why is not None
 
     # Steps 2 and 3: sign, store
 
     async def _sign(self, wallet: Row, fence: int) -> bool:
-        bound = await self._db.read(lambda unit: self._unsigned(unit, wallet.id))
-        if not bound:
-            return False
-        answers = await self._signer.sign([request for _, request in bound])
+        replacing, firsts, blocked = await self._db.read(lambda unit: self._unsigned(unit, wallet, fence))
+        moved = False
+        if replacing:
+            moved = await self._sign_some(wallet, fence, replacing) or moved
+        if firsts:
+            moved = await self._sign_some(wallet, fence, firsts) or moved
+        if blocked:
+            await self._release(wallet, fence, blocked, "the asset is frozen")
+        return moved
+
+    def _unsigned(self, unit: Unit, wallet: Row, fence: int) -> tuple[list[_ToSign], list[_ToSign], list[Row]]:
+        """Return the replacements to be signed, the first attempts, and the attempts behind a frozen asset."""
+        known = wallets.find(unit, wallet.id)
+        if known is None or known.frozen_reason is not None:
+            return [], [], []
+        frozen = {(each.network, each.asset) for each in wallets.frozen_assets(unit)}
+        replacing: list[_ToSign] = []
+        firsts: list[_ToSign] = []
+        rows = list(lanes.unsigned(unit, wallet.id))
+        for row in rows:
+            paid = None if row.transfer_id is None else transfers.get(unit, row.transfer_id)
+            if row.number > 1:
+                replacing.append(_ToSign(row, _request(row, wallet.id, fence, None)))
+                continue
+            if paid is not None and (paid.network, paid.asset) in frozen:
+                return replacing, firsts, [each for each in rows if each.number == 1 and each.nonce >= row.nonce]
+            demand = None if paid is None else Demand(**demand_of(unit, paid))
+            firsts.append(_ToSign(row, _request(row, wallet.id, fence, demand)))
+        return replacing, firsts, []
+
+    async def _sign_some(self, wallet: Row, fence: int, asked: list[_ToSign]) -> bool:
+        if not self._watch.journal_id:
+            await self._watch.push()
+        requests = [each.request for each in asked]
+        answers = await self._signer.sign(requests)
+        if any(isinstance(answer, SignerRefused) and answer.why == Why.BEHIND for answer in answers):
+            await self._watch.push()
+            answers = await self._signer.sign(requests)
         signed = [
-            (transaction_id, answer.raw, answer.hash)
-            for (transaction_id, _), answer in zip(bound, answers, strict=True)
+            SignedBytes(attempt_id=each.attempt.id, raw=answer.raw, hash=answer.hash, sequence=answer.sequence)
+            for each, answer in zip(asked, answers, strict=True)
             if isinstance(answer, Signed)
         ]
 
         def store(work: Work) -> None:
-            sending.store_signed(work, wallet.id, fence, signed)
+            sending.store_signed(work, wallet.id, fence, signed, journal_id=self._watch.journal_id)
             fault("store.before_commit")
 
-        await self._write(store)
-        fault("store.after_commit")
-        for answer in answers:
-            if isinstance(answer, SignerRefused):
-                log.error("signer_refused", wallet=wallet.id, message=answer.message)
-                await freeze(self._db, wallet.id, f"the signer refused: {answer.message}")
+        if signed:
+            await self._write(store)
+            fault("store.after_commit")
+        for each, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, SignerRefused) and answer.why != Why.AFTER_REFUSAL:
+                await self._refuse(wallet, fence, each, asked, answer)
+                break
         return bool(signed)
 
-    def _unsigned(self, unit: Unit, wallet_id: str) -> list[tuple[str, SignRequest]]:
-        wallet = wallets.find(unit, wallet_id)
-        if wallet is None or wallet.frozen_reason is not None:
-            return []
-        bound = [(row, transfers.get(unit, row.transfer_id)) for row in lanes.transactions(unit, wallet_id, "bound")]
-        frozen = {(each.network, each.asset) for each in wallets.frozen_assets(unit)}
-        return [(row.id, _request(row, paid)) for row, paid in bound if (paid.network, paid.asset) not in frozen]
+    async def _refuse(
+        self, wallet: Row, fence: int, refused: _ToSign, asked: list[_ToSign], answer: SignerRefused
+    ) -> None:
+        """The signer said no, definitely: nothing new was signed from this attempt on."""
+        if answer.why == Why.FENCED:
+            raise Unavailable(f"the lane of {wallet.id} was leased to another worker")
+        tell = log.warning if answer.why in _EXPECTED else log.error
+        tell("signer_refused", wallet=wallet.id, why=str(answer.why), message=answer.message)
+        if refused.attempt.number > 1:
+            self._fees_at[wallet.id] = self._clock.now() + REFUSED_FIRST
+            await self._drop(wallet, fence, refused)
+            return
+        if refused.attempt.transfer_id is None:
+            # Others were signed above a gap: it stays, and is asked about again.
+            raise Unavailable(f"the signer refuses to close a gap: {answer.message}")
+        behind = [each.attempt for each in asked if each.attempt.nonce >= refused.attempt.nonce]
+        self._back_off(refused.attempt.transfer_id)
+        await self._release(
+            wallet, fence, behind, f"the signer refuses: {answer.message}", conflict=answer.why == Why.CONFLICT
+        )
+
+    def _back_off(self, transfer_id: str) -> None:
+        patience = min(2 * self._refused.get(transfer_id, (REFUSED_FIRST // 2, 0))[0], REFUSED_MAX)
+        self._refused[transfer_id] = (patience, self._clock.now() + patience)
+
+    async def _release(
+        self, wallet: Row, fence: int, attempts: list[Row], reason: str, *, conflict: bool = False
+    ) -> None:
+        """Give back the slots of ``attempts``, the end of the lane, once the journal proves that none was signed.
+
+        Raises:
+            InvariantBroken: the journal contradicts these slots. _FenceMoved: the step ends here.
+        """
+        names = [each.transfer_id for each in attempts if each.transfer_id is not None]
+        raised, held = await self._outrun(wallet, fence, names)
+        if held and conflict:
+            raise InvariantBroken(f"the signer's journal holds {', '.join(sorted(held))} in another slot")
+        if held:
+            raise _FenceMoved  # signed after all: asked again, the signer gives the bytes
+        first = attempts[0]
+        reasons = {} if first.transfer_id is None else {first.transfer_id: reason}
+        await self._write(lambda work: sending.release_tail(work, wallet.id, raised, first.nonce, reasons))
+        fault("release.after_commit")
+        raise _FenceMoved
+
+    async def _drop(self, wallet: Row, fence: int, refused: _ToSign) -> None:
+        """Forget a replacement that the signer refused, unless it was signed after all.
+
+        Raises:
+            _FenceMoved: the step ends here.
+        """
+        raised, _ = await self._outrun(wallet, fence, [])
+        (answer,) = await self._signer.sign([dataclasses.replace(refused.request, fence=raised)])
+        if isinstance(answer, SignerRefused):
+            gone = [refused.attempt.id]
+            await self._write(lambda work: sending.drop_refused(work, wallet.id, raised, gone))
+        raise _FenceMoved
+
+    async def _outrun(self, wallet: Row, fence: int, transfer_ids: list[str]) -> tuple[int, frozenset[str]]:
+        """Raise the lane's fence, tell the signer, and return it with the transfers that the journal holds.
+
+        A request of ours that was given up on may still be on its way: it carries the old fence, and is refused.
+
+        Raises:
+            Unavailable: the lane belongs to another worker, or the signer does not answer.
+        """
+        raised = await self._db.write(lambda unit: lanes.raise_fence(unit, wallet.id, fence=fence))
+        fault("fence.after_commit")
+        try:
+            return raised, await self._signer.journaled(wallet.id, raised, transfer_ids)
+        except SignerRefused as refused:
+            why = "was leased to another worker" if refused.why == Why.FENCED else f"waits: {refused.message}"
+            raise Unavailable(f"the lane of {wallet.id} {why}") from refused
 
     # Step 4: send
 
     async def _send(self, wallet: Row, chain: Chain, fence: int) -> bool:
-        rows = await self._db.read(lambda unit: lanes.transactions(unit, wallet.id, "signed", "sent"))
-        due = [row for row in rows if self._is_due(row)]
+        due = await self._db.read(lambda unit: self._due(unit, wallet.id))
         if not due:
             return False
-        raws = [_checked(row) for row in due]
-        answers = await chain.send_raw(raws)
+        answers = await chain.send_raw([_checked(row) for row in due])
         fault("send.after_send")
         notes = [(row.id, f"{answer.kind} {answer.text}".strip()) for row, answer in zip(due, answers, strict=True)]
         await self._write(lambda work: sending.note_sent(work, wallet.id, fence, notes))
         fault("mark_sent.after_commit")
         return True
 
+    def _due(self, unit: Unit, wallet_id: str) -> list[Row]:
+        slots = lanes.transactions(unit, wallet_id, "signed", "sent")
+        known = lanes.attempts_of(unit, [slot.id for slot in slots])
+        return [each for slot in slots for each in self._to_send(known[slot.id])]
 
-def _request(row: Row, paid: Row) -> SignRequest:
+    # What is stuck
+
+    async def _replace(self, wallet: Row, chain: Chain, fence: int) -> bool:
+        """Raise fees and add voids where that is due; they are signed and sent by the next step."""
+        now = self._clock.now()
+        if self._fees_at.get(wallet.id, 0) > now:
+            return False
+        slots, gap = await self._db.read(lambda unit: self._stuck(unit, wallet))
+        if not slots and gap is None:
+            return False
+        self._fees_at[wallet.id] = now + self._poll
+        fees, data_fee = await chain.fees(), await data_fee_of(chain)
+        legacy = sending.is_legacy(self._config, wallet.network)
+        moved = False
+        if gap is not None:
+            fee_cap = self._config.networks[wallet.network].fee_cap
+            offer = void_offer((), base_fee=fees.base_fee, tip=fees.tip_fast, fee_cap=max(0, fee_cap - data_fee))
+            moved = offer is not None and await self._fill(wallet, fence, gap, offer, legacy, fee_cap)
+        for row, slot, priority in slots:
+            newest = f"{row.id}/{len(slot.offers)}"
+            # Where no block came, nothing could be mined: dearer would not help.
+            if not slot.to_void and self._stuck_at.setdefault(newest, fees.block_number) >= fees.block_number:
+                continue
+            tip = fees.tips()[priority]
+            next_one = replacement(slot, fees=fees, tip=tip, data_fee=data_fee, now=now, pace=self._pace)
+            if next_one is None:
+                continue
+            self._stuck_at.pop(newest, None)
+
+            def run(work: Work, row: Row = row, chosen: Replacement = next_one) -> bool:
+                lanes.hold(work.unit, wallet.id, fence=fence)
+                if chosen.purpose == PAYOUT:
+                    added = sending.add_attempt(work, row, purpose=PAYOUT, offer=chosen.offer, legacy=legacy)
+                else:
+                    reason = chosen.reason or "It was voided"
+                    added = sending.begin_void(
+                        work, row, offer=chosen.offer, legacy=legacy, reason=reason, asked_by=None
+                    )
+                return added is not None
+
+            moved = await self._write(run) or moved
+            fault("replace.after_commit")
+        return moved
+
+    async def _fill(self, wallet: Row, fence: int, gap: int, offer: Offer, legacy: bool, fee_cap: int) -> bool:
+        def run(work: Work) -> str:
+            return sending.fill_gap(work, wallet, fence, gap, offer=offer, legacy=legacy, fee_cap=fee_cap)
+
+        log.warning("gap_filled", wallet=wallet.id, nonce=gap)
+        await self._write(run)
+        return True
+
+    def _stuck(self, unit: Unit, wallet: Row) -> tuple[list[tuple[Row, Slot, str]], int | None]:
+        """Return the slots whose fees are to be looked at, each with its priority, and a nonce that no slot has."""
+        known, lane = wallets.find(unit, wallet.id), lanes.find(unit, wallet.id)
+        if known is None or known.frozen_reason is not None or lane is None:
+            return [], None
+        rows = lanes.transactions(unit, wallet.id, *lanes.UNSETTLED)
+        gap = find_gap([row.nonce for row in rows], first=lane.settled_nonce, end=lane.next_nonce)
+        under_way = [row for row in rows if row.state in ("signed", "sent")]
+        now = self._clock.now()
+        found = []
+        for row, slot in _standing(under_way, lanes.attempts_of(unit, [row.id for row in under_way])):
+            if is_due(slot, now=now, pace=self._pace):
+                paid = None if row.transfer_id is None else transfers.get(unit, row.transfer_id)
+                found.append((row, slot, "Fast" if paid is None else str(paid.intent["priority"])))
+        return found, gap
+
+
+def _standing(rows: Sequence[Row], known: Mapping[str, list[Row]]) -> list[tuple[Row, Slot]]:
+    """Return what stands in each slot that was sent, lowest nonce first; without those about to be signed again."""
+    found = []
+    for at, row in enumerate(rows):
+        attempts = known[row.id]
+        if row.state != "sent" or not attempts or any(each.raw is None for each in attempts):
+            continue
+        if attempts[-1].first_sent_at is None:
+            continue
+        offers = tuple(
+            Offer(
+                gas_limit=each.gas_limit,
+                max_fee_per_gas=each.max_fee_per_gas,
+                max_priority_fee_per_gas=each.max_priority_fee_per_gas,
+            )
+            for each in attempts
+        )
+        slot = Slot(
+            offers=offers,
+            voided=attempts[-1].purpose == VOID,
+            to_void=row.void_reason is not None,
+            sent_at=attempts[-1].first_sent_at,
+            is_head=at == 0,
+            fee_cap=row.fee_cap,
+        )
+        found.append((row, slot))
+    return found
+
+
+def _request(row: Row, wallet_id: str, fence: int, demand: Demand | None) -> SignRequest:
+    purpose = Purpose(row.purpose)
     return SignRequest(
-        intent=paid.intent,
-        transfer_id=paid.id,
-        wallet_id=row.wallet_id,
+        wallet_id=wallet_id,
         nonce=row.nonce,
+        fence=fence,
+        purpose=purpose,
+        transfer_id=row.transfer_id if purpose is Purpose.PAYOUT else None,
+        demand=demand,
         gas_limit=row.gas_limit,
         max_fee_per_gas=row.max_fee_per_gas,
         max_priority_fee_per_gas=row.max_priority_fee_per_gas,
         fee_cap=row.fee_cap,
+        legacy=row.legacy,
     )
 
 
 def _checked(row: Row) -> bytes:
-    """Return the stored bytes, if they still are what was signed.
+    """Return the stored bytes of an attempt, if they still are what was signed.
 
     Raises:
         InvariantBroken: a bit has changed since.
     """
     raw = bytes.fromhex(row.raw)
     if tx_hash(raw) != row.hash:
-        raise InvariantBroken(f"the stored bytes of transaction {row.id} are not those that were signed")
+        raise InvariantBroken(f"the stored bytes of attempt {row.id} are not those that were signed")
     return raw

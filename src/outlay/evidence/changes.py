@@ -25,7 +25,10 @@ Bodies have exactly these members (*key* stands for ``credentialUuid``, ``creden
 * ``wallet.created``: ``network``, ``chainId``, ``address``, ``keyId``, ``publicKey``, ``name``, ``tags``
 * ``wallet.renamed``: what was signed of ``name``, ``externalId``
 * ``wallet.tags.modified``: ``added``, ``removed``: what really changed
-* ``wallet.unfrozen``: ``reason``; ``asset.unfrozen`` (subject: the organization): ``network``, ``asset``, ``reason``
+* ``wallet.unfrozen``: ``reason``, ``stopped``: why it was, as the server said; ``asset.unfrozen``, ``network.unfrozen``
+  (subject: the organization): the same, ``network``, and of an asset ``asset``
+* ``stop.lifted`` (subject: the organization): ``freezeId``, ``scope``, ``subject``, ``reason``
+* ``signer.reseeded`` (subject: the organization): ``journalId``, ``minNonces`` of every wallet, ``reason``
 * ``config.applied`` (subject: the organization): ``moneySettings``
 * ``change.requested`` (subject: the change request): ``approval``, ``content``, ``groups``, ``expires`` or null
 * ``change.decided``: ``approval``, ``value``, ``reason`` or null
@@ -46,9 +49,10 @@ from outlay.evidence import record as records
 from outlay.evidence.bundle import EvidenceBroken
 from outlay.evidence.challenge import Preimage
 from outlay.evidence.record import RecordBroken
-from outlay.evidence.state import History, KnownPolicy, KnownWallet, PolicyVersion
+from outlay.evidence.state import History, KnownPolicy, KnownWallet, PolicyVersion, Reseed
 from outlay.evidence.step import Step
 
+NONCE_MAX = 2**53 - 1
 _PUBLIC_POINT = re.compile(r"0[23][0-9a-f]{64}")
 
 
@@ -88,9 +92,12 @@ def _routes(kind: str, subject: str, body: Mapping[str, Any], method: str, path:
         raise RecordBroken(f"the kind {kind[:60]!r} is not known here", field="record.kind")
     texts = {name: value for name, value in body.items() if isinstance(value, str)}
     for route in CHANGES[kind][0]:
-        filled = route.path.format_map({"assignmentId": "", "tokenId": "", "approval": "", **texts, "subject": subject})
+        filled = route.path.format_map({**_UNNAMED, **texts, "subject": subject})
         if (method, path) == (route.method, filled):
             yield route
+
+
+_UNNAMED = dict.fromkeys(("assignmentId", "tokenId", "approval", "freezeId"), "")
 
 
 def operation_of(kind: str, subject: str, body: Mapping[str, Any], method: str, path: str) -> str | None:
@@ -208,9 +215,17 @@ def _wallet_tagged(step: Step) -> None:
     wallet.tag_states.append((step.number, frozenset(after)))
 
 
+def _stopped(step: Step) -> dict[str, str]:
+    """Return what every record about something that is let go says."""
+    stopped = step.made("stopped")
+    if not isinstance(stopped, str):
+        raise RecordBroken("is not a text", field="record.body.stopped")
+    return {"reason": step.signed("reason"), "stopped": stopped}
+
+
 def _wallet_unfrozen(step: Step) -> None:
     _wallet(step)
-    step.expect({"reason": step.signed("reason")})
+    step.expect(_stopped(step))
 
 
 def _about_organization(step: Step) -> None:
@@ -220,7 +235,31 @@ def _about_organization(step: Step) -> None:
 
 def _asset_unfrozen(step: Step) -> None:
     _about_organization(step)
-    step.expect({name: step.signed(name) for name in ("network", "asset", "reason")})
+    step.expect({**{name: step.signed(name) for name in ("network", "asset")}, **_stopped(step)})
+
+
+def _network_unfrozen(step: Step) -> None:
+    _about_organization(step)
+    step.expect({"network": step.signed("network"), **_stopped(step)})
+
+
+def _stop_lifted(step: Step) -> None:
+    _about_organization(step)
+    freeze_id = step.made("freezeId")  # the path that was signed holds it
+    step.expect({"freezeId": freeze_id, **{name: step.signed(name) for name in ("scope", "subject", "reason")}})
+    step.history.lifted[freeze_id] = step.number
+
+
+def _signer_reseeded(step: Step) -> None:
+    _about_organization(step)
+    nonces = step.payload.get("minNonces")
+    if not isinstance(nonces, dict) or nonces.keys() != step.history.wallets.keys():
+        raise RecordBroken("does not name every wallet there is", field="record.body.minNonces")
+    if not all(type(nonce) is int and 0 <= nonce <= NONCE_MAX for nonce in nonces.values()):
+        raise RecordBroken("is not a nonce of each wallet", field="record.body.minNonces")
+    journal_id = step.signed("journalId")
+    step.expect({"journalId": journal_id, "minNonces": nonces, "reason": step.signed("reason")})
+    step.history.reseeds.append(Reseed(step.number, step.at, journal_id, nonces))
 
 
 def _config_applied(step: Step) -> None:
@@ -307,6 +346,9 @@ CHANGES: Mapping[str, tuple[tuple[Route, ...], Callable[[Step], None]]] = {
     ),
     records.WALLET_UNFROZEN: ((Route("PUT", "/v1/wallets/{subject}/unfreeze", "Wallets:Unfreeze"),), _wallet_unfrozen),
     records.ASSET_UNFROZEN: ((Route("PUT", "/v1/assets/unfreeze", "Wallets:Unfreeze"),), _asset_unfrozen),
+    records.NETWORK_UNFROZEN: ((Route("PUT", "/v1/networks/unfreeze", "Outlay:Unfreeze"),), _network_unfrozen),
+    records.STOP_LIFTED: ((Route("PUT", "/v1/freezes/{freezeId}/lift", "Outlay:Unfreeze"),), _stop_lifted),
+    records.SIGNER_RESEEDED: ((Route("PUT", "/v1/signer/reseed", "Signer:Reseed"),), _signer_reseeded),
     records.CONFIG_APPLIED: ((Route("PUT", "/v1/config", "Config:Apply"),), _config_applied),
 }
 """Kind -> the calls that may bring it about, and the check that also notes what changed."""

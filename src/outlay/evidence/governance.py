@@ -16,6 +16,7 @@ from outlay.core.policy import (
     PERMISSIONS_ASSIGN,
     PERMISSIONS_MODIFY,
     POLICIES_MODIFY,
+    UNFREEZE,
     WALLETS_SIGN,
     AlwaysTrigger,
     Block,
@@ -40,6 +41,9 @@ DELAY_S = 24 * 3600
 VOTE = "Policies:Evaluations:Vote"
 
 _LOOSENING = frozenset({records.USER_ACTIVATED, records.CREDENTIAL_ACTIVATED, records.CONFIG_APPLIED})
+
+LETTING_GO = frozenset({records.WALLET_UNFROZEN, records.ASSET_UNFROZEN, records.NETWORK_UNFROZEN, records.STOP_LIFTED})
+"""Kinds of records after which something that was stopped pays again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,10 @@ def _governing(change: Change, policies: Collection[Policy], default: str) -> tu
         return (guards, True) if default == "block" and _opens(change.policy_after) else ([], False)
     if kind in _LOOSENING:
         return guards, True
+    if kind in LETTING_GO:
+        return [each for each in policies if each.activity_kind == UNFREEZE], False  # no policy lets through more
+    if kind == records.SIGNER_RESEEDED:
+        return guards, False  # until then nothing is paid at all, so waiting would protect nobody
     if kind == records.WALLET_CREATED:
         return (guards, True) if _is_uncovered(change, guards, policies, default) else ([], False)
     if kind == records.WALLET_TAGS_MODIFIED:

@@ -1,10 +1,10 @@
 """The walk from the root fingerprint to any signature: root, registration, credential, assertion.
 
-``verify_history`` replays the chain of records. Every record after the genesis record must be signed, over exactly the
-head it follows, by a key that the records before it introduced and somebody vouched for, and by somebody who was
-permitted the signed call; that call must be the one that brings the record's kind about, and the body must follow from
-it (``changes``). So a database re-signed with new keys fails, and so does a record that was added, dropped, moved or
-changed, the newest one included.
+``verify_history`` replays the chain of records; ``Replay`` does so as they come. Every record after the genesis record
+must be signed, over exactly the head it follows, by a key that the records before it introduced and somebody vouched
+for, and by somebody who was permitted the signed call; that call must be the one that brings the record's kind about,
+and the body must follow from it (``changes``). So a database re-signed with new keys fails, and so does a record that
+was added, dropped, moved or changed, the newest one included.
 """
 
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ from typing import Any
 from outlay.core.errors import InvalidInput
 from outlay.evidence.bundle import EvidenceBroken, verify_evidence
 from outlay.evidence.changes import CHANGES, PROVED, check_route
-from outlay.evidence.record import RecordBroken, check_instant, check_order, follow_chain
+from outlay.evidence.record import RecordBroken, check_instant, check_next, check_order
 from outlay.evidence.requests import MADE, REQUESTS, check_agreed, follow_policy
 from outlay.evidence.state import History, KnownCredential
 from outlay.evidence.step import Step
 
-__all__ = ["History", "KnownCredential", "verify_history"]
+__all__ = ["History", "KnownCredential", "Replay", "verify_history"]
 
 
 def verify_history(documents: Iterable[dict[str, Any]], root: str) -> History:
@@ -33,10 +33,45 @@ def verify_history(documents: Iterable[dict[str, Any]], root: str) -> History:
         EvidenceBroken: a record's evidence does not verify, is of another call, or was made by a key that could not
             sign or by somebody who was not permitted the call.
     """
-    history: History | None = None
-    for document, digest in follow_chain(documents, root):
+    replay = Replay(root)
+    for document in documents:
+        replay.add(document)
+    if replay.history is None:
+        raise RecordBroken("there are no records", field="records")
+    return replay.history
+
+
+class Replay:
+    """A history that grows record by record."""
+
+    def __init__(self, root: str) -> None:
+        """Begin before the genesis record.
+
+        Args:
+            root: hex hash of the genesis record, from outside of the database.
+        """
+        self.root = root
+        self.history: History | None = None
+
+    @property
+    def newest(self) -> int:
+        """Number of the newest record; -1: none yet."""
+        return -1 if self.history is None else len(self.history.instants) - 1
+
+    def add(self, document: dict[str, Any]) -> str:
+        """Check the next record, note what it says and return its hash.
+
+        Args:
+            document: as ``read_canonical`` returned it.
+
+        Raises:
+            RecordBroken, EvidenceBroken: as ``verify_history``. The history may have been changed in part by then: it
+                is to be thrown away.
+        """
+        number, history = self.newest + 1, self.history
+        head, org = (None, "") if history is None else (history.head, history.org)
+        digest = check_next(document, seq=number, head=head, org=org, root=self.root)
         history = history or History(org=document["org"])
-        number = document["seq"]
         try:
             check_order(document["at"], history.latest)
             _replay(history, document, digest)
@@ -49,8 +84,8 @@ def verify_history(documents: Iterable[dict[str, Any]], root: str) -> History:
         history.latest = max(history.latest, document["at"])
         history.note_settings(number)
         history.head = digest
-    assert history is not None, "follow_chain refuses an empty chain"
-    return history
+        self.history = history
+        return digest
 
 
 def _replay(history: History, document: dict[str, Any], digest: str) -> None:

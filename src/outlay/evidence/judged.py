@@ -25,9 +25,18 @@ from outlay.core.policy import (
     matches,
 )
 from outlay.core.policy_document import read_policy
+from outlay.core.seams import MINUTE, Instant
 from outlay.evidence.bundle import EvidenceBroken
-from outlay.evidence.history import History
-from outlay.evidence.state import KnownWallet
+from outlay.evidence.record import CLOCKS_APART
+from outlay.evidence.state import History, KnownWallet
+
+
+class NotAgreed(EvidenceBroken):
+    """Every signature is good, but by the records of now the payout may not go: judge it again, or ask people."""
+
+
+SIGNED_FOR: Instant = 20 * MINUTE
+"""How long after its challenge was made a call may be carried out: the challenge's life and the token's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +49,16 @@ class Judged:
     unproven: tuple[str, ...]  #: what each policy that could not be judged would have needed
 
 
-def judge_offline(history: History, wallet: KnownWallet, intent: Intent, *, first: int, newest: int) -> Judged:
+def judge_offline(
+    history: History,
+    wallet: KnownWallet,
+    intent: Intent,
+    *,
+    first: int,
+    newest: int,
+    issued: Instant,
+    unknown_triggers: bool = False,
+) -> Judged:
     """Judge a payout as of the record that its request saw, and as of the newest.
 
     Args:
@@ -49,11 +67,14 @@ def judge_offline(history: History, wallet: KnownWallet, intent: Intent, *, firs
         intent: what is paid.
         first: number of the newest record that the request saw.
         newest: number of the newest record that any signature saw.
+        issued: when the request was about to be signed.
+        unknown_triggers: what looks at the payout alone and cannot be judged counts as triggered, as at admission;
+            else it is only listed.
 
     Raises:
-        EvidenceBroken: a policy blocks it, or no policy is about it and the default is to block.
+        NotAgreed: a policy blocks it, or no policy is about it and the default is to block.
     """
-    facts = _facts(history, intent, first)
+    facts = _facts(history, intent, first, issued)
     asking: dict[str, str] = {}
     said: dict[tuple[str, int], tuple[str, int, str]] = {}
     unproven: dict[str, None] = {}
@@ -71,19 +92,17 @@ def judge_offline(history: History, wallet: KnownWallet, intent: Intent, *, firs
             if matches(each, intent.wallet, tags) or (each.id in earlier and each.activity_kind == WALLETS_SIGN)
         ]
         if not about and history.settings_at(seq).get("default") != "allow":
-            raise EvidenceBroken("no policy is about this wallet, and then the signed settings block", field="payout")
+            raise NotAgreed("no policy is about this wallet, and then the signed settings block", field="payout")
         for policy in about:
             why = _unknown(policy, facts)
-            if why is not None:
+            if why is not None and (isinstance(policy.rule, Velocity) or not unknown_triggers):
                 unproven[f"what policy {policy.name!r} (version {policy.version}) said: {why}"] = None
                 continue
             evaluation = evaluate(policy, facts)
             answer = "does not apply" if not evaluation.triggered else _ANSWERS.get(policy.action.kind, "blocks")
             said[policy.id, policy.version] = (policy.name, policy.version, answer)
             if answer == "blocks":
-                raise EvidenceBroken(
-                    f"the policy {policy.name!r} blocks this payout: {evaluation.reason}", field="payout"
-                )
+                raise NotAgreed(f"the policy {policy.name!r} blocks this payout: {evaluation.reason}", field="payout")
             if answer == "asks for approval":
                 asking[policy.id] = policy.name
         earlier = {each.id for each in about}
@@ -104,12 +123,15 @@ def _unknown(policy: Policy, facts: Facts) -> str | None:
     return None
 
 
-def _facts(history: History, intent: Intent, first: int) -> Facts:
-    """Return what policies look at. What settings that were in force since the request disagree about is not known."""
+def _facts(history: History, intent: Intent, first: int, issued: Instant) -> Facts:
+    """Return what policies look at, as it was fixed when the payout was requested.
+
+    What the settings that were in force within the life of the request's signature disagree about is not known.
+    """
     amount = int(intent.amount)
     values: set[int | None] = set()
     tids: set[str | None] = set()
-    for settings in history.settings_since(first):
+    for settings in history.settings_while(first, issued + SIGNED_FOR + CLOCKS_APART):
         asset = find_asset(settings, intent.network, intent.asset)
         price = None if asset is None else _price(settings, asset.symbol)
         if asset is None or price is None:

@@ -5,7 +5,7 @@ and the next record's ``prev``. The first is the genesis record, whose hash is t
 knows links only; what each kind says is ``changes``'s, and who signed what is ``history``'s.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from outlay.core.errors import InvalidInput
@@ -46,6 +46,9 @@ WALLET_RENAMED = "wallet.renamed"
 WALLET_TAGS_MODIFIED = "wallet.tags.modified"
 WALLET_UNFROZEN = "wallet.unfrozen"
 ASSET_UNFROZEN = "asset.unfrozen"
+NETWORK_UNFROZEN = "network.unfrozen"
+STOP_LIFTED = "stop.lifted"
+SIGNER_RESEEDED = "signer.reseeded"
 CONFIG_APPLIED = "config.applied"
 CHANGE_REQUESTED = "change.requested"
 CHANGE_DECIDED = "change.decided"
@@ -182,35 +185,35 @@ def verify_chain(documents: Iterable[dict[str, Any]], root: str) -> str:
     Raises:
         RecordBroken: no records, another root, a gap, a changed or malformed record, another organization.
     """
-    head = ""
-    for _, digest_of_record in follow_chain(documents, root):
-        head = digest_of_record
+    head: str | None = None
+    org = ""
+    for seq, document in enumerate(documents):
+        head = check_next(document, seq=seq, head=head, org=org, root=root)
+        org = document["org"]
+    if head is None:
+        raise RecordBroken("there are no records", field="records")
     return head
 
 
-def follow_chain(documents: Iterable[dict[str, Any]], root: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield each record of a chain with its hash, once it is known to follow the one before.
+def check_next(document: dict[str, Any], *, seq: int, head: str | None, org: str, root: str) -> str:
+    """Return the hash of a record, once it is known to follow the one before.
 
     Args:
-        documents: as of ``verify_chain``.
+        document: the record.
+        seq: the number it must have.
+        head: hash of the record before; None before the genesis record.
+        org: the organization of the records before; not looked at before the genesis record.
         root: as of ``verify_chain``.
 
     Raises:
-        RecordBroken: as ``verify_chain``, at the first record that does not follow.
+        RecordBroken: it does not follow.
     """
-    head: str | None = None
-    org = ""
-    for expected, document in enumerate(documents):
-        given = check_record(document)
-        if given["seq"] != expected or given["prev"] != head:
-            raise RecordBroken(f"record {expected} does not follow the one before it", field="record.prev")
-        head = record_hash(given)
-        if expected == 0:
-            org = given["org"]
-            if head != root:
-                raise RecordBroken("the first record is not the root you named: check the fingerprint", field="root")
-        elif given["org"] != org:
-            raise RecordBroken(f"record {expected} is of another organization", field="record.org")
-        yield given, head
-    if head is None:
-        raise RecordBroken("there are no records", field="records")
+    given = check_record(document)
+    if given["seq"] != seq or given["prev"] != head:
+        raise RecordBroken(f"record {seq} does not follow the one before it", field="record.prev")
+    found = record_hash(given)
+    if seq == 0 and found != root:
+        raise RecordBroken("the first record is not the root you named: check the fingerprint", field="root")
+    if seq and given["org"] != org:
+        raise RecordBroken(f"record {seq} is of another organization", field="record.org")
+    return found

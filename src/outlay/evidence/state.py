@@ -141,6 +141,16 @@ def _at(steps: list[tuple[int, T]], seq: int, otherwise: T) -> T:
     return next((value for number, value in reversed(steps) if number <= seq), otherwise)
 
 
+@dataclass(frozen=True, slots=True)
+class Reseed:
+    """People put a signer's journal in place again after the one before was lost."""
+
+    number: int  #: of the record; what was asked for over earlier ones is asked for again
+    at: int  #: microseconds UTC, as the server says
+    journal_id: str  #: the one new journal it is about
+    min_nonces: Mapping[str, int]  #: wallet id -> the lowest nonce that may be signed
+
+
 @dataclass(slots=True)
 class History:
     """The organization after the newest record, and who could do what after each earlier one."""
@@ -166,6 +176,10 @@ class History:
     money_settings: dict[str, Any] = field(default_factory=dict)
     settings: list[tuple[int, dict[str, Any]]] = field(default_factory=list)  #: (record number, in force from then on)
     waiting: dict[str, Any] = field(default_factory=dict)  #: by change id: ``requests.Waiting``
+    lifted: dict[str, int] = field(
+        default_factory=dict
+    )  #: id of a signer's freeze -> number of the record that lifts it
+    reseeds: list[Reseed] = field(default_factory=list)  #: oldest first
 
     def signer(self, document: Mapping[str, Any], preimage: Preimage) -> KnownCredential:
         """Return the known credential that signed verified evidence.
@@ -183,6 +197,9 @@ class History:
             )
         if preimage.issued < self.instants[seq] - CLOCKS_APART:
             raise EvidenceBroken("signed before the records it was signed over", field="evidence.preimage.issued")
+        if seq + 1 < len(self.instants) and preimage.issued > self.instants[seq + 1] + CLOCKS_APART:
+            # A server offers the newest head: who picks an older one picks the rules to be judged by.
+            raise EvidenceBroken("signed over records that were not the newest then", field="evidence.preimage.issued")
         claimed, record = read_credential(document["credential"])
         known = self.credentials.get(claimed.uuid)
         if (
@@ -260,9 +277,10 @@ class History:
         """Return the money settings in force right after record ``seq``."""
         return _at(self.settings, seq, {})
 
-    def settings_since(self, seq: int) -> list[dict[str, Any]]:
-        """Return the money settings in force right after record ``seq``, and all later ones."""
-        return [self.settings_at(seq), *(settings for number, settings in self.settings if number > seq)]
+    def settings_while(self, seq: int, until: int) -> list[dict[str, Any]]:
+        """Return the money settings in force right after record ``seq``, and later ones up to an instant."""
+        later = [settings for number, settings in self.settings if number > seq and self.instants[number] <= until]
+        return [self.settings_at(seq), *later]
 
     def note_policies(self, seq: int) -> None:
         """Compute the digest of the policies in force from record ``seq`` on."""

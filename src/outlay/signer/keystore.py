@@ -8,6 +8,7 @@ never overwritten: losing it loses the wallets.
 import base64
 import json
 import os
+import re
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ from argon2.low_level import Type, hash_secret_raw
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from outlay.core.errors import InvalidInput, SignerUnavailable
+from outlay.core.errors import InvalidInput, InvariantBroken, SignerUnavailable
 from outlay.core.seams import Entropy
 from outlay.evidence.canonical import canonical
+from outlay.signer.backend import KeyMade
 from outlay.signer.keys import MASTER_SIZE, MasterKey, SigningKey
 
 VERSION: Final = 1
@@ -28,6 +30,7 @@ _FILE_MAX: Final = 16 * 1024
 _SALT_SIZE: Final = 16
 _NONCE_SIZE: Final = 12
 _ID_SIZE: Final = 16
+_INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +56,15 @@ class KdfParams:
 
 @final
 class Keystore:
-    """An unlocked keystore."""
+    """An unlocked keystore; implements ``Keys``. A key's reference is its index under the master secret."""
 
-    __slots__ = ("_master", "id")
+    __slots__ = ("_keys", "_master", "id")
 
     def __init__(self, keystore_id: str, master_secret: bytes) -> None:
         """Hold the keys of ``master_secret``; use ``create`` or ``open``."""
         self.id = keystore_id
         self._master = MasterKey(master_secret)
+        self._keys: dict[str, SigningKey] = {}
 
     def __repr__(self) -> str:
         """Show the id only."""
@@ -70,9 +74,24 @@ class Keystore:
         """Refuse to be copied or pickled."""
         raise TypeError("a private key does not leave the signer")
 
-    def key(self, index: int) -> SigningKey:
-        """Return the key of wallet ``index``; see ``MasterKey.wallet``."""
-        return self._master.wallet(index)
+    def make(self, wallet_id: str, index: int) -> KeyMade:
+        """Return the key of wallet ``index``, which alone it follows from; see ``Keys``."""
+        return _made(str(index), self._master.wallet(index))
+
+    def find(self, reference: str) -> KeyMade:
+        """Return the key of a reference; see ``Keys``."""
+        return _made(reference, self._key(reference))
+
+    def sign(self, reference: str, digest: bytes) -> bytes:
+        """Sign with the key of a reference; see ``Keys`` and ``SigningKey.sign``."""
+        return self._key(reference).sign(digest)
+
+    def _key(self, reference: str) -> SigningKey:
+        if reference not in self._keys:
+            if _INDEX.fullmatch(reference) is None:
+                raise InvariantBroken("the keystore has no key of this reference")
+            self._keys[reference] = self._master.wallet(int(reference))
+        return self._keys[reference]
 
     @classmethod
     def create(cls, path: Path, passphrase: bytes, entropy: Entropy, *, params: KdfParams | None = None) -> "Keystore":
@@ -187,6 +206,10 @@ def _write_new(path: Path, content: bytes) -> None:
         raise InvalidInput(f"{path.name} exists: a keystore is never overwritten", field="path") from None
     except OSError as error:
         raise SignerUnavailable(f"the keystore {path.name} cannot be written: {error.strerror}") from None
+
+
+def _made(reference: str, key: SigningKey) -> KeyMade:
+    return KeyMade(reference=reference, address=key.address, public_key_hex=key.public_key.hex())
 
 
 def _text(octets: bytes) -> str:

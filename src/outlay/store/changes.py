@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from outlay.core.errors import InvariantBroken
 from outlay.store.database import Unit
 from outlay.store.paging import page
 from outlay.store.schema import approval, change_request, organization, record
@@ -94,7 +95,9 @@ def money_settings(unit: Unit) -> dict[str, Any]:
         record.c.kind == "change.applied", record.c.subject == sa.select(organization.c.id).scalar_subquery()
     )
     query = sa.select(record.c.document).where(sa.or_(record.c.kind.in_(("genesis", "config.applied")), applied))
-    text = unit.execute(query.order_by(record.c.seq.desc()).limit(1)).scalar_one()
-    body: dict[str, Any] = json.loads(text)["body"]
-    found: dict[str, Any] = body.get("body", body)["moneySettings"]
-    return found
+    for text in unit.execute(query.order_by(record.c.seq.desc())).scalars():
+        body: dict[str, Any] = json.loads(text)["body"]
+        found: dict[str, Any] | None = body.get("body", body).get("moneySettings")
+        if found is not None:
+            return found  # people agree to other things about the organization too, such as letting go what stopped
+    raise InvariantBroken("the genesis record holds no money settings")

@@ -1,7 +1,8 @@
-"""Lanes: each wallet's sequence of nonces, leased to one worker, and the transactions in it.
+"""Lanes: each wallet's sequence of nonces, leased to one worker, and what was signed for each of them.
 
-The row is the truth: ``UNIQUE(wallet_id, nonce)`` and the compare-and-set below are what keep two payouts from
-one slot and one payout from two.
+A ``transaction`` is one slot, its ``attempt`` rows are what may be mined in it. The row is the truth:
+``UNIQUE(wallet_id, nonce)`` and the compare-and-set below are what keep two payouts from one slot and one payout
+from two.
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from outlay.core.errors import InvariantBroken, Unavailable
+from outlay.core.fees import Offer
 from outlay.store.database import Unit
-from outlay.store.schema import lane, transaction
+from outlay.store.schema import attempt, lane, transaction
 
 UNSETTLED = ("bound", "signed", "sent", "mined")
+PAYOUT, VOID = "payout", "void"
+"""What an attempt is for."""
 
 _FIND = sa.select(lane).where(lane.c.wallet_id == sa.bindparam("wallet_id"))
 _AT_FENCE = sa.update(lane).where(
@@ -32,6 +36,26 @@ _TRANSACTIONS = (
     .order_by(transaction.c.nonce)
     .limit(sa.bindparam("most"))
 )
+_UNSIGNED = (
+    sa.select(attempt, transaction.c.nonce, transaction.c.transfer_id, transaction.c.fee_cap)
+    .join(transaction, transaction.c.id == attempt.c.transaction_id)
+    .where(
+        transaction.c.wallet_id == sa.bindparam("wallet_id"),
+        transaction.c.state.in_(UNSETTLED),
+        attempt.c.raw.is_(None),
+    )
+    .order_by(transaction.c.nonce, attempt.c.number)
+    .limit(sa.bindparam("most"))
+)
+_ATTEMPTS = (
+    sa.select(attempt, transaction.c.nonce, transaction.c.mined_hash, transaction.c.state.label("slot_state"))
+    .join(transaction, transaction.c.id == attempt.c.transaction_id)
+    .where(attempt.c.transaction_id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(attempt.c.transaction_id, attempt.c.number)
+)
+_ADD_ATTEMPT = sa.insert(attempt)
+_TOUCH_ATTEMPT = sa.update(attempt).where(attempt.c.id == sa.bindparam("of_id"))
+_SIGN_ATTEMPT = _TOUCH_ATTEMPT.where(attempt.c.raw.is_(None))
 _IN_FLIGHT = sa.select(transaction.c.wallet_id).where(transaction.c.state.in_(UNSETTLED)).distinct()
 _TOUCH = sa.update(transaction).where(transaction.c.id == sa.bindparam("of_id"))
 _CHANGE = _TOUCH.where(transaction.c.state == sa.bindparam("read_state"))
@@ -77,6 +101,18 @@ def lease(unit: Unit, wallet_id: str, *, holder: str, first_nonce: int, now: int
     return fence
 
 
+def raise_fence(unit: Unit, wallet_id: str, *, fence: int) -> int:
+    """Give the lane's holder a higher fence, so that what it asked under the old one is refused; return it.
+
+    Raises:
+        Unavailable: the lane was leased to another worker.
+    """
+    moved = unit.execute(_AT_FENCE, {"of_wallet": wallet_id, "at_fence": fence, "fence": fence + 1})
+    if moved.rowcount != 1:
+        raise Unavailable(f"the lane of {wallet_id} was leased to another worker")
+    return fence + 1
+
+
 def release_all(unit: Unit) -> None:
     """End every lease. Only for who knows that no other worker lives; fences move on with the next lease."""
     unit.execute(sa.update(lane).values(leased_until=None))
@@ -94,7 +130,13 @@ def hold(unit: Unit, wallet_id: str, *, fence: int) -> None:
 
 
 def bind(unit: Unit, *, wallet_id: str, fence: int, **values: Any) -> int:
-    """Give the lane's next nonce to one transaction, once and for all; return the nonce.
+    """Give the lane's next nonce to one slot, once and for all; return the nonce.
+
+    Args:
+        unit: the write unit.
+        wallet_id: whose lane.
+        fence: of the caller's lease.
+        values: columns of the slot: id, transfer_id, fee_cap, created_at.
 
     Raises:
         InvariantBroken: the lane moved or the fence is stale.
@@ -109,6 +151,54 @@ def bind(unit: Unit, *, wallet_id: str, fence: int, **values: Any) -> int:
         raise InvariantBroken(f"the lane of {wallet_id} was leased to another worker")
     unit.execute(_ADD_TRANSACTION, {**values, "wallet_id": wallet_id, "nonce": nonce, "state": "bound"})
     return nonce
+
+
+def fill(unit: Unit, *, wallet_id: str, fence: int, nonce: int, **values: Any) -> None:
+    """Add a slot at a nonce below the lane's next that no slot has; it belongs to no transfer.
+
+    Raises:
+        Unavailable: the fence is stale. InvariantBroken: the nonce is not one the lane has passed.
+    """
+    hold(unit, wallet_id, fence=fence)
+    row = find(unit, wallet_id)
+    if row is None or not row.settled_nonce <= nonce < row.next_nonce:
+        raise InvariantBroken(f"nonce {nonce} of {wallet_id} is no gap")
+    unit.execute(_ADD_TRANSACTION, {**values, "wallet_id": wallet_id, "nonce": nonce, "state": "bound"})
+
+
+def unbind(unit: Unit, *, wallet_id: str, fence: int, nonce: int) -> None:
+    """Take back every slot from ``nonce`` on: none of them was ever signed.
+
+    Raises:
+        InvariantBroken: one of them was, or the fence is stale.
+    """
+    row = find(unit, wallet_id)
+    if row is None:
+        raise InvariantBroken(f"no lane for {wallet_id}")
+    mine = sa.and_(transaction.c.wallet_id == wallet_id, transaction.c.nonce >= nonce)
+    slots = unit.execute(sa.select(transaction.c.id, transaction.c.state).where(mine)).all()
+    unsigned = sa.and_(attempt.c.transaction_id.in_([slot.id for slot in slots]), attempt.c.raw.is_(None))
+    attempts_gone = unit.execute(sa.delete(attempt).where(unsigned)).rowcount
+    if any(slot.state != "bound" for slot in slots) or attempts_gone != len(slots):
+        raise InvariantBroken(f"a slot of {wallet_id} from nonce {nonce} on was signed: it is not taken back")
+    unit.execute(sa.delete(transaction).where(mine))
+    guard = {"of_wallet": wallet_id, "at_fence": fence, "read_nonce": row.next_nonce}
+    if unit.execute(_TAKE_NONCE, {**guard, "next_nonce": nonce}).rowcount != 1:
+        raise InvariantBroken(f"the lane of {wallet_id} was leased to another worker")
+
+
+def adopt(unit: Unit, *, wallet_id: str, fence: int, nonce: int) -> None:
+    """Begin again at ``nonce``: the chain has counted further, and nothing of ours is under way.
+
+    Raises:
+        InvariantBroken: something is under way, the lane is further already, or the fence is stale.
+    """
+    row = find(unit, wallet_id)
+    if row is None or row.next_nonce != row.settled_nonce or row.next_nonce > nonce:
+        raise InvariantBroken(f"the lane of {wallet_id} cannot begin again at nonce {nonce}")
+    guard = {"of_wallet": wallet_id, "at_fence": fence, "read_nonce": row.next_nonce}
+    if unit.execute(_TAKE_NONCE, {**guard, "next_nonce": nonce, "settled_nonce": nonce}).rowcount != 1:
+        raise InvariantBroken(f"the lane of {wallet_id} was leased to another worker")
 
 
 def settle(unit: Unit, *, wallet_id: str, nonce: int, block: int, fence: int) -> None:
@@ -152,3 +242,92 @@ def change(unit: Unit, row: sa.Row[Any], state: str, **values: Any) -> None:
 def touch(unit: Unit, transaction_id: str, **values: Any) -> None:
     """Change columns of a transaction that are not its state."""
     unit.execute(_TOUCH, {"of_id": transaction_id, **values})
+
+
+# Attempts
+
+
+def add_attempt(
+    unit: Unit,
+    *,
+    id: str,
+    transaction_id: str,
+    number: int,
+    purpose: str,
+    offer: Offer,
+    legacy: bool,
+    now: int,
+    asked_by: str | None = None,
+) -> None:
+    """Add what is to be signed for a slot; ``number`` is one more than that of the attempt before it."""
+    values = {
+        "id": id,
+        "transaction_id": transaction_id,
+        "number": number,
+        "purpose": purpose,
+        "gas_limit": offer.gas_limit,
+        "max_fee_per_gas": offer.max_fee_per_gas,
+        "max_priority_fee_per_gas": offer.max_priority_fee_per_gas,
+        "legacy": legacy,
+        "asked_by": asked_by,
+        "created_at": now,
+    }
+    unit.execute(_ADD_ATTEMPT, values)
+
+
+def attempts(unit: Unit, transaction_id: str) -> list[sa.Row[Any]]:
+    """Return the attempts of a slot in their order, each with ``nonce``, ``slot_state`` and ``mined_hash`` of it."""
+    return list(unit.execute(_ATTEMPTS, {"ids": [transaction_id]}))
+
+
+def attempts_of(unit: Unit, transaction_ids: Sequence[str]) -> dict[str, list[sa.Row[Any]]]:
+    """Return the attempts of each slot in their order."""
+    found: dict[str, list[sa.Row[Any]]] = {each: [] for each in transaction_ids}
+    for row in unit.execute(_ATTEMPTS, {"ids": list(transaction_ids)}):
+        found[row.transaction_id].append(row)
+    return found
+
+
+def find_attempt(unit: Unit, attempt_id: str) -> sa.Row[Any] | None:
+    """Return an attempt, or None."""
+    return unit.execute(sa.select(attempt).where(attempt.c.id == attempt_id)).one_or_none()
+
+
+def unsigned(unit: Unit, wallet_id: str, *, limit: int = 1000) -> Sequence[sa.Row[Any]]:
+    """Return what is to be signed for a wallet, lowest nonce first.
+
+    Each row is an attempt, with ``nonce``, ``transfer_id`` and ``fee_cap`` of its slot.
+    """
+    return unit.execute(_UNSIGNED, {"wallet_id": wallet_id, "most": limit}).all()
+
+
+def keep_signed(unit: Unit, attempt_id: str, *, raw: bytes, hash: str, now: int) -> bool:
+    """Store the signed bytes of an attempt; return whether they were not there yet."""
+    values = {"of_id": attempt_id, "raw": raw.hex(), "hash": hash, "signed_at": now}
+    return unit.execute(_SIGN_ATTEMPT, values).rowcount == 1
+
+
+def touch_attempt(unit: Unit, attempt_id: str, **values: Any) -> None:
+    """Change columns of an attempt that are not its bytes."""
+    unit.execute(_TOUCH_ATTEMPT, {"of_id": attempt_id, **values})
+
+
+def drop_attempt(unit: Unit, attempt_id: str) -> None:
+    """Forget an attempt that the signer refused; one that was signed stays."""
+    unit.execute(sa.delete(attempt).where(attempt.c.id == attempt_id, attempt.c.raw.is_(None)))
+
+
+def mined_bytes(unit: Unit, wallet_id: str, *, first: int) -> list[bytes]:
+    """Return the signed bytes of a wallet's final slots from nonce ``first`` on, lowest nonce first."""
+    query = (
+        sa.select(attempt.c.raw)
+        .join(transaction, transaction.c.id == attempt.c.transaction_id)
+        .where(
+            transaction.c.wallet_id == wallet_id,
+            transaction.c.nonce >= first,
+            transaction.c.state == "final",
+            attempt.c.hash == transaction.c.mined_hash,
+        )
+        .order_by(transaction.c.nonce)
+    )
+    return [bytes.fromhex(row.raw) for row in unit.execute(query)]

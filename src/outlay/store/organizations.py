@@ -1,7 +1,7 @@
 """The organization's row and its chain of records."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -86,10 +86,37 @@ def record_after(unit: Unit, seq: int) -> sa.Row[Any] | None:
     return unit.execute(sa.select(record).where(record.c.seq == seq + 1)).one_or_none()
 
 
+def was_changed(unit: Unit, since: str, kinds: Collection[str]) -> bool:
+    """Tell whether a record of one of these kinds followed the one with hash ``since``."""
+    seen = sa.select(record.c.seq).where(record.c.hash == since).scalar_subquery()
+    later = sa.select(record.c.seq).where(record.c.seq > seen, record.c.kind.in_(kinds))
+    return unit.execute(later.limit(1)).first() is not None
+
+
 def read_records(unit: Unit) -> Iterator[dict[str, Any]]:
     """Yield every record's document in order."""
     for row in unit.execute(sa.select(record.c.document).order_by(record.c.seq)):
         yield json.loads(row.document)
+
+
+def records_about(unit: Unit, subject: str) -> list[dict[str, Any]]:
+    """Return the documents of every record about ``subject``, newest first."""
+    query = sa.select(record.c.document).where(record.c.subject == subject).order_by(record.c.seq.desc())
+    return [json.loads(row.document) for row in unit.execute(query)]
+
+
+def record_texts(unit: Unit, *, after: int, limit: int) -> list[str]:
+    """Return the canonical texts of up to ``limit`` records that follow the one numbered ``after``."""
+    query = sa.select(record.c.document).where(record.c.seq > after).order_by(record.c.seq).limit(limit)
+    return [row.document for row in unit.execute(query)]
+
+
+def genesis(unit: Unit) -> dict[str, Any]:
+    """Return the document of the first record."""
+    document: dict[str, Any] = json.loads(
+        unit.execute(sa.select(record.c.document).where(record.c.seq == 0)).scalar_one()
+    )
+    return document
 
 
 def apply_money_settings(unit: Unit, digest: str) -> None:

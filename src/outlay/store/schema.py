@@ -389,7 +389,7 @@ transfer = _table(
     _opt("transaction_id", Id),
     _opt("tx_hash", sa.String(80)),
     _opt("fee", U256),  # native base units, paid
-    _opt("flag", sa.String(32)),  # effect_mismatch
+    _opt("flag", sa.String(32)),  # effect_mismatch, restored
     _col("requested_at", Instant),
     _opt("resolved_at", Instant),  # policies resolved
     _opt("ready_at", Instant),
@@ -421,26 +421,72 @@ lane = _table(
     _opt("leased_until", Instant),
 )
 
+# A slot of a lane: one nonce. Whatever is signed for it, at most one of its attempts is ever mined.
 transaction = _table(
     "transaction",
     _id(),
     _col("wallet_id", Id),
     _col("nonce", sa.BigInteger),
-    _col("transfer_id", Id, index=True),
+    _opt("transfer_id", Id, index=True),  # null: a void that only closes a gap
     _col("state", sa.String(16)),  # bound, signed, sent, mined, final
-    _col("gas_limit", sa.BigInteger),
     _col("fee_cap", U256),  # native base units; frozen at binding
-    _col("max_fee_per_gas", U256),
-    _col("max_priority_fee_per_gas", U256),
-    _opt("raw", Text),  # hex of the signed bytes
-    _opt("hash", sa.String(80), index=True),
-    _opt("sent_at", Instant),
-    _opt("last_answer", Text),
+    _opt("void_reason", Text),  # why it is to be voided; from then on no attempt pays any more
+    _opt("mined_hash", sa.String(80)),  # of the attempt that is in a block
     _opt("block_number", sa.BigInteger),
     _opt("block_hash", sa.String(80)),
     _col("created_at", Instant),
     sa.UniqueConstraint("wallet_id", "nonce"),
     sa.Index("transaction_by_state", "state", "wallet_id", "nonce"),
+)
+
+# What was signed for a slot, or is about to be. All signed ones stay live until the slot is final.
+attempt = _table(
+    "attempt",
+    _id(),
+    _col("transaction_id", Id),
+    _col("number", sa.Integer),  # 1-based
+    _col("purpose", sa.String(16)),  # payout, void
+    _col("gas_limit", sa.BigInteger),
+    _col("max_fee_per_gas", U256),
+    _col("max_priority_fee_per_gas", U256),
+    _col("legacy", Flag),
+    _opt("asked_by", Id),  # who asked for a cancel or speed-up; null: the engine
+    _opt("raw", Text),  # hex of the signed bytes; null: to be signed
+    _opt("hash", sa.String(80), index=True),
+    _opt("signed_at", Instant),
+    _opt("first_sent_at", Instant),
+    _opt("sent_at", Instant),
+    _opt("last_answer", Text),
+    _col("created_at", Instant),
+    sa.UniqueConstraint("transaction_id", "number"),
+)
+
+# What is known of a network's final blocks, and whether they were taken back.
+network_state = _table(
+    "network_state",
+    sa.Column("network", sa.String(64), primary_key=True),
+    _opt("final_number", sa.BigInteger),
+    _opt("final_hash", sa.String(80)),
+    _opt("frozen_reason", Text),
+    _opt("frozen_at", Instant),
+)
+
+# What the signer says it stopped; it decides, this is a copy to show and to wait by.
+stop = _table(
+    "stop",
+    _id(),  # the signer's freeze id
+    _col("scope", sa.String(16)),  # all, wallet, network, identity
+    _col("subject", sa.String(64)),
+    _col("reason", Text),
+    _col("at", Instant),
+)
+
+# The newest entry of the signer's journal whose effect is in this database: an older copy of it shows.
+signer_mark = _table(
+    "signer_mark",
+    sa.Column("id", sa.Integer, primary_key=True),  # 1
+    _col("journal_id", sa.String(64)),
+    _col("sequence", sa.BigInteger),
 )
 
 # ledger

@@ -8,9 +8,9 @@ from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 
-from outlay.core.errors import InvalidInput, OutlayError
+from outlay.core.errors import InvalidInput, OutlayError, Unavailable
 from outlay.evidence.challenge import normalize_path
-from outlay.signer import Signer
+from outlay.signer import KeyMaker
 from outlay.web import contract, errors, openapi
 from outlay.web.body import CHALLENGE_BODY_MAX, StrictRequest
 from outlay.web.dfns.action import ActionController
@@ -25,6 +25,8 @@ from outlay.web.gate import ChangeWaits, Gate
 from outlay.web.v1.changes import ChangeController
 from outlay.web.v1.evidence import EvidenceController
 from outlay.web.v1.organization import OrganizationController
+from outlay.web.v1.signer import Reconciler, SignerController
+from outlay.web.v1.stops import StopController
 
 CONTROLLERS = (
     ActionController,
@@ -42,7 +44,11 @@ CONTROLLERS = (
     OrganizationController,
     EvidenceController,
     ChangeController,
+    StopController,
+    SignerController,
 )
+
+READING = frozenset({"GET", "HEAD", "OPTIONS", errors.ASK_METHODS})
 
 
 class Api(Litestar):
@@ -86,15 +92,21 @@ def _router() -> Router:
 
 def create_app(
     gate: Gate,
-    signer: Signer,
+    signer: KeyMaker,
     courier: Courier,
     chains: Chains,
+    reconciler: Reconciler,
     *,
     on_startup: Sequence[Callable[..., Any]] = (),
     on_shutdown: Sequence[Callable[..., Any]] = (),
 ) -> Litestar:
     """Return the application around its parts."""
     description = msgspec.json.encode(describe())
+
+    async def let_in(request: Request[Any, Any, Any]) -> None:
+        await check_path(request)
+        if request.method not in READING and not gate.is_open():
+            raise Unavailable("the server is recovering: nothing was done, repeat the call in a while")
 
     @get("/openapi.json", media_type=MediaType.JSON, sync_to_thread=False)
     def read_description() -> bytes:
@@ -104,12 +116,13 @@ def create_app(
         route_handlers=[_router(), read_description],
         request_class=StrictRequest,
         request_max_body_size=CHALLENGE_BODY_MAX,
-        before_request=check_path,
+        before_request=let_in,
         dependencies={
             "gate": Provide(lambda: gate, sync_to_thread=False, use_cache=True),
             "signer": Provide(lambda: signer, sync_to_thread=False, use_cache=True),
             "courier": Provide(lambda: courier, sync_to_thread=False, use_cache=True),
             "chains": Provide(lambda: chains, sync_to_thread=False, use_cache=True),
+            "reconciler": Provide(lambda: reconciler, sync_to_thread=False, use_cache=True),
         },
         exception_handlers={
             OutlayError: errors.on_outlay_error,

@@ -224,7 +224,8 @@ OPERATIONS: tuple[Operation, ...] = (
             "PUT /wallets/{walletId}/tags": f"{_WAITS} if the wallet would escape a guarded policy",
             "DELETE /wallets/{walletId}/tags": f"{_WAITS} if the wallet would escape a guarded policy",
             "GET /wallets/{walletId}/assets": "read from the chain at that moment, the configured assets only; 503"
-            " when it does not answer. `quotes` are unit prices; `netWorth` is left out while something has no price",
+            " when it does not answer. `verified` is false, and `balance` 0, where no token answers at the address."
+            " `quotes` are unit prices; `netWorth` is left out while something has no price or does not answer",
             "GET /wallets/{walletId}/history": "the confirmed transfers, direction `Out`; `timestamp` is when it was"
             " confirmed here. What came in is told by `wallet.blockchainevent.detected`: it has no hash here",
         },
@@ -271,20 +272,19 @@ OPERATIONS: tuple[Operation, ...] = (
     *_offered(
         "Transfers",
         {
-            "GET /wallets/{walletId}/transfers": "answers also tell `waitingReason` and `flag`",
+            "GET /wallets/{walletId}/transfers": "answers also tell `waitingReason` and `flag`; `details`"
+            " has the nonce and every attempt",
             "POST /wallets/{walletId}/transfers": "kinds `Native` and `Erc20`, without `memo`, `travelRule` and"
             " `feeSponsorId`; `externalId` is required (setting `api.require_external_id`)",
-            "GET /wallets/{walletId}/transfers/{transferId}": "answers also tell `waitingReason` and `flag`",
+            "GET /wallets/{walletId}/transfers/{transferId}": "answers also tell `waitingReason` and `flag`;"
+            " `details` has the nonce and every attempt",
             "PUT /wallets/{walletId}/transfers/{transferId}/abort": "its requester only; also while it is held",
+            "POST /wallets/{walletId}/transfers/{transferId}/cancel": "only while it is `Broadcasted` and in no block;"
+            " it stays so until one of both is final: then `Failed`, or `Confirmed` if it was paid all the same."
+            " Repeating it answers the same transaction",
+            "POST /wallets/{walletId}/transfers/{transferId}/speed-up": "only while it is `Broadcasted` and in no"
+            " block: fees rise by 12.5 %, to the level `Fast` where that is more, and never over the fee cap",
         },
-    ),
-    *_absent(
-        "Transfers",
-        "a nonce once bound to a payout stays with it, and the engine alone decides what is sent for it",
-        """
-        POST /wallets/{walletId}/transfers/{transferId}/cancel
-        POST /wallets/{walletId}/transfers/{transferId}/speed-up
-        """,
     ),
     *_absent(
         "Transactions and signatures",

@@ -46,6 +46,7 @@ class Gate:
     entropy: Entropy
     price_of: Callable[[Asset, Instant], Quote | None]
     webhook_public_key: str  #: what ``v1a`` webhook signatures are verified with
+    is_open: Callable[[], bool] = lambda: True  #: False while the database may be an older copy: no writes then
 
     def claims(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
         """Return the verified content of the bearer token.

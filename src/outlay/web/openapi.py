@@ -67,9 +67,10 @@ _PREFIXES = {
     "webhook": ids.WEBHOOK,
     "event": ids.DELIVERY,
     "change": ids.CHANGE,
+    "freeze": ids.FREEZE,
 }
 _PARAMETER, _SUFFIX = re.compile(r"\{(\w+)_(id|uuid)\}"), re.compile(r"(Id|Uuid)$")
-_NAMING = ("/v1/assets/unfreeze", "/auth/credentials/activate", "/auth/credentials/deactivate")
+_NAMING = ("/v1/assets/unfreeze", "/v1/networks/unfreeze", "/auth/credentials/activate", "/auth/credentials/deactivate")
 """Paths whose body names what they are about."""
 
 _PAGED: Mapping[str, Schema] = {"limit": {"type": "integer", "minimum": 1, "maximum": 500}, "paginationToken": TEXT}
@@ -162,6 +163,8 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("post", "/wallets/{walletId}/transfers"): ref("Transfer"),
     ("get", "/wallets/{walletId}/transfers/{transferId}"): ref("Transfer"),
     ("put", "/wallets/{walletId}/transfers/{transferId}/abort"): ref("Transfer"),
+    ("post", "/wallets/{walletId}/transfers/{transferId}/cancel"): ref("Transaction"),
+    ("post", "/wallets/{walletId}/transfers/{transferId}/speed-up"): ref("Transaction"),
     ("get", "/v2/policies"): page("Policy"),
     ("post", "/v2/policies"): ref("Policy"),
     ("get", "/v2/policies/{policyId}"): ref("Policy"),
@@ -178,12 +181,20 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("post", "/webhooks/{webhookId}/ping"): members({"status": TEXT}, {"error": TEXT}),
     ("get", "/webhooks/{webhookId}/events"): page("WebhookEvent"),
     ("get", "/webhooks/{webhookId}/events/{eventId}"): ref("WebhookEvent"),
-    ("get", "/v1/health"): members({"status": one_of("ok"), "admitting": FLAG}),
+    ("get", "/v1/health"): members({"status": one_of("ok", "recovering"), "admitting": FLAG}),
     ("get", "/v1/webhook-key"): members({"publicKey": TEXT}),
     ("get", "/v1/config"): _CONFIG,
     ("put", "/v1/config"): members({"applied": FLAG, "moneySettings": TEXT, "record": TEXT}),
     ("put", "/v1/wallets/{walletId}/unfreeze"): ref("Wallet"),
     ("put", "/v1/assets/unfreeze"): members({"network": TEXT, "asset": TEXT}),
+    ("get", "/v1/freezes"): members(
+        {name: list_of(ANY_OBJECT) for name in ("freezes", "wallets", "assets", "networks")},
+    ),
+    ("put", "/v1/freezes/{freezeId}/lift"): members({"freezeId": TEXT, "scope": TEXT, "subject": TEXT}),
+    ("put", "/v1/networks/unfreeze"): members({"network": TEXT}),
+    ("get", "/v1/signer"): members({"journalId": TEXT, "seeded": FLAG, "minNonces": ANY_OBJECT}),
+    ("put", "/v1/signer/reseed"): members({"journalId": TEXT, "minNonces": ANY_OBJECT}),
+    ("get", "/v1/reconciliation"): members({"agrees": FLAG, "wallets": list_of(ANY_OBJECT)}),
     ("get", "/v1/changes"): page("ChangeRequest"),
     ("get", "/v1/changes/{changeId}"): ref("ChangeRequest"),
     ("get", "/v1/records"): members({"orgId": an_id(ids.ORGANIZATION), "root": TEXT, "head": TEXT, "seq": WHOLE}),
@@ -210,6 +221,11 @@ MAY_WAIT = frozenset(
         ("put", "/wallets/{walletId}/tags"),
         ("delete", "/wallets/{walletId}/tags"),
         ("put", "/v1/config"),
+        ("put", "/v1/wallets/{walletId}/unfreeze"),
+        ("put", "/v1/assets/unfreeze"),
+        ("put", "/v1/networks/unfreeze"),
+        ("put", "/v1/freezes/{freezeId}/lift"),
+        ("put", "/v1/signer/reseed"),
     }
 )
 """Operations that answer 202 with a change request where a governing policy asks people first."""
@@ -235,7 +251,7 @@ _REFUSALS = {
 def document(routes: Router) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of ``routes``."""
     config = OpenAPIConfig(title="Outlay", version=__version__, use_handler_docstrings=True)
-    dependencies = {name: _nothing() for name in ("gate", "signer", "courier", "chains")}
+    dependencies = {name: _nothing() for name in ("gate", "signer", "courier", "chains", "reconciler")}
     raw = Litestar(
         route_handlers=[routes], dependencies=dependencies, openapi_config=config, logging_config=None
     ).openapi_schema.to_schema()

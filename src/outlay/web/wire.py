@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from outlay.actions.decide import REASON_MAX
+from outlay.actions.present_changes import NAMES
 from outlay.actions.webhooks import DESCRIPTION_MAX, STATUSES
 from outlay.core import ids
 from outlay.core.event import EVENT_KINDS, EVERY_KIND
@@ -235,7 +236,20 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
         "filters": FILTERS,
     },
     "Tags": {"tags": _TAGS},
+    "LiftFreeze": {
+        "scope": one_of("all", "wallet", "network", "identity"),
+        "subject": {"maxLength": 64, "description": "empty for all"},
+        "reason": _REASON,
+    },
+    "ReseedSigner": {
+        "minNonces": {
+            "additionalProperties": {"type": "integer", "minimum": 0},
+            "description": "of every wallet, by its id: the lowest nonce that may be signed",
+        },
+        "reason": _REASON,
+    },
     "Unfreeze": {"reason": _REASON},
+    "UnfreezeNetwork": {"reason": _REASON},
     "UnfreezeAsset": {"reason": _REASON, "asset": {"description": "native, or the contract in lower case"}},
     "UpdatePermission": {"operations": list_of(_OPERATION, least=1)},
     "UpdateWebhook": {
@@ -269,6 +283,14 @@ _FEE_LEVEL = members(
         "maxFeePerGas": _DIGITS,
         "withinFeeCap": {"type": "boolean", "description": "false: a payout would wait for the price to fall"},
     }
+)
+_OFFER: Mapping[str, Schema] = {
+    **dict.fromkeys(("gasLimit", "maxFeePerGas", "maxPriorityFeePerGas"), _DIGITS),
+    "gasPrice": {**_DIGITS, "description": "on a network without EIP-1559, in the place of the other two"},
+}
+_ATTEMPT = members(
+    {"id": an_id(ids.TRANSACTION), "purpose": one_of("payout", "void"), "gasLimit": _DIGITS},
+    {**_OFFER, "txHash": _HASH, "dateSigned": WHEN, "dateBroadcasted": WHEN},
 )
 
 OBJECTS: Mapping[str, Schema] = {
@@ -420,7 +442,24 @@ OBJECTS: Mapping[str, Schema] = {
             "dateConfirmed": WHEN,
             "approvalId": an_id(ids.APPROVAL),
             "externalId": TEXT,
+            "replacementId": {**an_id(ids.TRANSACTION), "description": "the cancellation, or the newest speed-up"},
+            "details": members({"nonce": WHOLE, "attempts": list_of(_ATTEMPT, least=1)}),
         },
+    ),
+    "Transaction": members(
+        {
+            "id": an_id(ids.TRANSACTION),
+            "walletId": WALLET,
+            "network": TEXT,
+            "requester": members({"userId": USER}),
+            "requestBody": members(
+                {"kind": one_of("Eip1559", "Evm"), "nonce": WHOLE, "value": _DIGITS}, {"to": ADDRESS, **_OFFER}
+            ),
+            "status": one_of("Executing", "Broadcasted", "Confirmed", "Failed"),
+            "dateRequested": WHEN,
+            "details": members({"transferId": an_id(ids.TRANSFER), "purpose": one_of("payout", "void")}),
+        },
+        {"reason": TEXT, "txHash": _HASH, "fee": _DIGITS, "dateBroadcasted": WHEN},
     ),
     "Policy": members(
         {
@@ -451,7 +490,7 @@ OBJECTS: Mapping[str, Schema] = {
     "ChangeRequest": members(
         {
             "id": an_id(ids.CHANGE),
-            "kind": one_of("Policy", "Permission", "Assignment", "User", "Credential", "Wallet", "Configuration"),
+            "kind": one_of(*sorted({kind for kind, _, _ in NAMES.values()})),
             "operationKind": one_of("Create", "Update", "Delete"),
             "status": one_of("Pending", "Applied", "Failed", "Rejected"),
             "requester": members({"userId": USER, "tokenId": an_id(ids.TOKEN)}),

@@ -22,8 +22,12 @@ class Chains(Protocol):
         """Return what a transaction costs now on a configured network."""
         ...
 
-    async def balances(self, address: str, assets: Sequence[Asset]) -> list[int]:
-        """Return the newest balance of each asset in base units, in order; all are of one network."""
+    async def data_fee(self, network: str) -> int:
+        """Return the wei to set aside for what a transaction costs beside its gas on a configured network."""
+        ...
+
+    async def balances(self, address: str, assets: Sequence[Asset]) -> Sequence[int | None]:
+        """Return the newest balance of each asset of one network in base units, in order; None: no token answers."""
         ...
 
 

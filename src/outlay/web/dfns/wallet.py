@@ -10,20 +10,22 @@ from litestar.params import SkipValidation
 from outlay.actions import present
 from outlay.actions import wallets as actions
 from outlay.actions.admit import request_transfer
+from outlay.actions.replace import cancel, speed_up
 from outlay.actions.withdraw import withdraw
 from outlay.core.address import parse_address
 from outlay.core.errors import InvalidInput, NotFound, Unavailable
-from outlay.signer import Signer
+from outlay.core.fees import Fees
+from outlay.signer import KeyMaker
 from outlay.store import transfers, wallets
 from outlay.web.body import Label, StrictRequest
 from outlay.web.dfns.identity import Body
-from outlay.web.dfns.network import AnyChains
+from outlay.web.dfns.network import AnyChains, Chains
 from outlay.web.gate import Gate, page_arguments, query_flag, query_text
 
 Address = Annotated[str, msgspec.Meta(description="0x and 40 hex digits; mixed case must be a right checksum")]
 
 
-AnySigner = NamedDependency[SkipValidation[Signer]]
+AnySigner = NamedDependency[SkipValidation[KeyMaker]]
 HISTORY_KINDS = {"NativeTransfer": "Native", "Erc20Transfer": "Erc20"}
 """Kind of a history's item -> kind of the transfer. The contract's other kinds are of chains and assets not offered."""
 
@@ -208,7 +210,7 @@ class WalletController(Controller):
         def read(unit: Any, _caller: Any) -> dict[str, Any]:
             actions.get(unit, wallet_id)
             rows, token = transfers.list_page(unit, wallet_id, **page)
-            items = present.page([present.transfer(row, gate.config) for row in rows], token)
+            items = present.page(present.transfers_now(unit, rows, gate.config), token)
             return {"walletId": wallet_id, **items}
 
         return await gate.read(request, "Wallets:Transfers:Read", read)
@@ -223,7 +225,7 @@ class WalletController(Controller):
             row = transfers.find(unit, transfer_id)
             if row is None or row.wallet_id != wallet_id:
                 raise NotFound("no such transfer")
-            return present.transfer(row, gate.config)
+            return present.transfer_now(unit, row, gate.config)
 
         return await gate.read(request, "Wallets:Transfers:Read", read)
 
@@ -232,3 +234,42 @@ class WalletController(Controller):
         """Take back a transfer that no nonce was bound to yet."""
         await request.expect_empty()
         return await gate.write(request, "Wallets:Transfers:Abort", lambda act: withdraw(act, wallet_id, transfer_id))
+
+    @post("/{wallet_id:str}/transfers/{transfer_id:str}/cancel", status_code=200, summary="Cancel a transfer")
+    async def cancel(
+        self, request: StrictRequest, wallet_id: str, transfer_id: str, gate: Gate, chains: AnyChains
+    ) -> dict[str, Any]:
+        """Send nothing in the place of a transfer that was sent; which of both is mined, its status tells later."""
+        await request.expect_empty()
+        await gate.check(request, ("Wallets:Transactions:Create", "Wallets:Transfers:Read"))
+        asked = await _fees_now(gate, chains, wallet_id)
+        return await gate.write(
+            request,
+            ("Wallets:Transactions:Create", "Wallets:Transfers:Read"),
+            lambda act: cancel(act, wallet_id, transfer_id, *asked),
+        )
+
+    @post("/{wallet_id:str}/transfers/{transfer_id:str}/speed-up", status_code=200, summary="Speed a transfer up")
+    async def speed_up(
+        self, request: StrictRequest, wallet_id: str, transfer_id: str, gate: Gate, chains: AnyChains
+    ) -> dict[str, Any]:
+        """Offer higher fees, within the fee cap, for a transfer that was sent and is in no block yet."""
+        await request.expect_empty()
+        await gate.check(request, ("Wallets:Transactions:Create", "Wallets:Transfers:Read"))
+        asked = await _fees_now(gate, chains, wallet_id)
+        return await gate.write(
+            request,
+            ("Wallets:Transactions:Create", "Wallets:Transfers:Read"),
+            lambda act: speed_up(act, wallet_id, transfer_id, *asked),
+        )
+
+
+async def _fees_now(gate: Gate, chains: Chains, wallet_id: str) -> tuple[Fees | None, int]:
+    """Return what a wallet's network asks now, for gas and beside it.
+
+    No fees if there is no such wallet, or the network is not configured: the action says so.
+    """
+    wallet = await gate.db.read(lambda unit: wallets.find(unit, wallet_id))
+    if wallet is None or gate.config.network(wallet.network) is None:
+        return None, 0
+    return await chains.fees(wallet.network), await chains.data_fee(wallet.network)

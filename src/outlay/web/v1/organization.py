@@ -40,10 +40,11 @@ class OrganizationController(Controller):
 
     @get("/health", summary="Is the server up?")
     async def health(self, gate: Gate) -> dict[str, Any]:
-        """Return ok, and whether payouts are admitted; needs no token."""
+        """Return ok, or recovering while nothing is written, and whether payouts are admitted; needs no token."""
         ours = money_digest(gate.config)
         applied = await gate.db.read(lambda unit: organizations.get(unit).money_settings)
-        return {"status": "ok", "admitting": applied == ours}
+        is_open = gate.is_open()
+        return {"status": "ok" if is_open else "recovering", "admitting": is_open and applied == ours}
 
     @get("/webhook-key", summary="Read the public key of webhook signatures")
     async def webhook_key(self, gate: Gate) -> dict[str, Any]:

@@ -1,0 +1,132 @@
+"""``outlay freezes`` and ``outlay unfreeze``: what is stopped, and letting it go under a person's signature."""
+
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from outlay.cli.payouts import KeyFile, Opaque, TokenFile, Url
+from outlay.core.errors import InvalidInput
+
+_NOTHING = "nothing is stopped\n"
+
+
+def freezes(*, url: Url, token_file: TokenFile) -> None:
+    """List what is stopped and why: the signer's freezes, and frozen wallets, assets and networks."""
+    from outlay.client import call
+
+    found = call(url, "GET", "/v1/freezes", token=token_file.read_text().strip())
+    sys.stdout.write(_listed(found) or _NOTHING)
+
+
+def _listed(found: Mapping[str, Any]) -> str:
+    lines = [
+        (f"{each['scope']} {each['subject']}".strip(), each["reason"], f"outlay unfreeze {each['id']}")
+        for each in found["freezes"]
+    ]
+    lines += [
+        (f"wallet {each['walletId']}", each["reason"], f"outlay unfreeze --wallet {each['walletId']}")
+        for each in found["wallets"]
+    ]
+    lines += [
+        (
+            f"asset {each['asset']} on {each['network']}",
+            each["reason"],
+            f"outlay unfreeze --network {each['network']} --asset {each['asset']}",
+        )
+        for each in found["assets"]
+    ]
+    lines += [
+        (f"network {each['network']}", each["reason"], f"outlay unfreeze --network {each['network']}")
+        for each in found["networks"]
+    ]
+    return "".join(f"{what}\n  {reason}\n  {how}\n" for what, reason, how in lines)
+
+
+def unfreeze(
+    freeze: Annotated[str | None, Parameter(help="id of one freeze, as outlay freezes lists it")] = None,
+    /,
+    *,
+    reason: str,
+    url: Url,
+    token_file: TokenFile,
+    key_file: KeyFile,
+    credential: Opaque,
+    wallet: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    network: str | None = None,
+    asset: str | None = None,
+    identity: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    everything: Annotated[bool, Parameter(name="--all", negative=())] = False,
+) -> None:
+    """Let go what was stopped, after you have looked at why; where a policy asks people, they have to agree first.
+
+    Parameters
+    ----------
+    reason
+        what you found; it is signed and recorded.
+    credential
+        id of your credential.
+    wallet
+        all that stops this wallet: freezes of the signer, and the wallet's own.
+    network
+        the same of a network; with --asset only of one asset there.
+    asset
+        native, or the contract in lower case.
+    identity
+        freezes of what a person or service account asked for.
+    everything
+        freezes of everything.
+    """
+    from outlay.client import Client
+
+    client = Client(
+        url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
+    )
+    found = client.read("/v1/freezes")
+    calls = _calls(found, freeze, wallet=wallet, network=network, asset=asset, identity=identity, everything=everything)
+    if not calls:
+        sys.stderr.write(_listed(found) or _NOTHING)
+        raise InvalidInput("none of what is stopped is what you named", field="freeze")
+    for what, path, body in calls:
+        answer = client.write("PUT", path, {**body, "reason": reason})
+        waits = answer.get("approvalId")
+        sys.stdout.write(f"{what}: " + ("let go\n" if waits is None else f"waits for approval {waits}\n"))
+
+
+def _calls(
+    found: Mapping[str, Any],
+    freeze: str | None,
+    *,
+    wallet: str | None,
+    network: str | None,
+    asset: str | None,
+    identity: str | None,
+    everything: bool,
+) -> list[tuple[str, str, dict[str, str]]]:
+    """Return what is let go: in words, the path and the body of each call."""
+    if sum((freeze is not None, wallet is not None, network is not None, identity is not None, everything)) != 1:
+        raise InvalidInput("name a freeze, or give one of --wallet, --network, --identity and --all", field="freeze")
+    if asset is not None:
+        if network is None:
+            raise InvalidInput("goes with --network", field="asset")
+        return [
+            (f"asset {asset} on {network}", "/v1/assets/unfreeze", {"network": network, "asset": asset})
+            for each in found["assets"]
+            if (each["network"], each["asset"]) == (network, asset)
+        ]
+    named = {"wallet": wallet, "network": network, "identity": identity, "all": "" if everything else None}
+    calls = [
+        (
+            f"{each['scope']} {each['subject']}".strip(),
+            f"/v1/freezes/{each['id']}/lift",
+            {"scope": each["scope"], "subject": each["subject"]},
+        )
+        for each in found["freezes"]
+        if freeze == each["id"] or named[each["scope"]] == each["subject"]
+    ]
+    if any(each["walletId"] == wallet for each in found["wallets"]):
+        calls.append((f"wallet {wallet}", f"/v1/wallets/{wallet}/unfreeze", {}))
+    if network is not None and any(each["network"] == network for each in found["networks"]):
+        calls.append((f"network {network}", "/v1/networks/unfreeze", {"network": network}))
+    return calls

@@ -1,0 +1,32 @@
+"""``outlay worker``."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import structlog
+
+from outlay.app import Application, Role
+from outlay.cli.logs import set_up_logs
+from outlay.layout import Layout
+from outlay.system import arm_crash
+
+
+def run(directory: Path) -> None:
+    """Run the engine of the deployment in ``directory`` until interrupted."""
+    set_up_logs()
+    arm_crash(in_signer=False)
+    asyncio.run(_work(Application(Layout(directory), role=Role.WORKER)))
+
+
+async def _work(application: Application) -> None:
+    end = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end.set)
+    structlog.get_logger().info("working", pid=os.getpid())
+    try:
+        await application.start()
+        await end.wait()
+    finally:
+        await application.stop()
