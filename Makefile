@@ -29,7 +29,7 @@ run: setup ## the same, then keep the server and the chain running until Ctrl-C
 	@$(BIN)/outlay demo --keep --profile build/run.json
 
 test: setup ## run the tests (minutes)
-	$(BIN)/pytest tests -m "not long"
+	$(BIN)/pytest tests -m "not long" -n 2 --dist loadfile
 
 test-ci: export CI = true
 test-ci: test ## run the tests as the build machine does

@@ -238,7 +238,7 @@ def test_two_workers_share_the_work_and_one_takes_over(scene: Scene, apart: Call
 
     Before all of that, a freeze goes into the journal while no signer runs, and holds for the one that comes.
     """
-    stopped = freeze(scene, "--identity", "us-somebody")
+    stopped = freeze(scene, "--identity", scene.world.admin.user_id)
     api = apart("api", "api")
     assert health(scene) == "recovering"
     with pytest.raises(DfnsError, match="recovering"):
@@ -248,7 +248,7 @@ def test_two_workers_share_the_work_and_one_takes_over(scene: Scene, apart: Call
     apart("signer", "signer")
     until(lambda: health(scene) == "ok", "the opened API", timeout_s=60)
     (found,) = [each for each in scene.status().freezes if each.id == stopped]
-    assert (found.scope, found.subject, found.reason) == (Scope.IDENTITY, "us-somebody", "drill")
+    assert (found.scope, found.subject, found.reason) == (Scope.IDENTITY, scene.world.admin.user_id, "drill")
     workers = [apart("one", "worker"), apart("two", "worker")]
     with scene.world.receiver("wallet.transfer.confirmed") as (receiver, _):
         scene.confirmed(scene.pay())

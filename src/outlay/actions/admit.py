@@ -17,11 +17,11 @@ from outlay.core.intent import Intent, read_intent
 from outlay.core.money import value_of
 from outlay.core.policy import Facts, required_groups
 from outlay.core.price import Quote
-from outlay.core.transfer import Event
+from outlay.core.transfer import RESTORED, Event
 from outlay.core.velocity import countable
 from outlay.evidence import record as records
 from outlay.evidence.canonical import digest
-from outlay.store import organizations, stops, transfers, velocity, wallets, webhooks
+from outlay.store import organizations, recovery, stops, transfers, velocity, wallets, webhooks
 from outlay.store.database import Row
 
 _JUDGED_BY = (
@@ -124,6 +124,9 @@ def _read_intent(
 def _same_or_conflict(act: Act, existing: Row, intent_digest: str) -> dict[str, Any]:
     if existing.intent_digest == intent_digest:
         act.result_id = existing.id
+        if existing.flag == RESTORED:  # its program still wants it: that is what it waited for
+            recovery.trust_again(act.unit, existing.id)
+            existing = transfers.get(act.unit, existing.id)
         return present.transfer_now(act.unit, existing, act.config)
     if existing.initiator_id != act.caller.user_id:
         raise Conflict("Conflicting transfer with same externalId", duplicate={"externalId": existing.external_id})
