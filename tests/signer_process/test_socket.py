@@ -15,6 +15,7 @@ from outlay.core.errors import InvalidInput, InvariantBroken, OutlayError, Signe
 from outlay.evidence.canonical import canonical
 from outlay.signer import Scope, Signed, Signer, SignerRefused, SignRequest, Why, process
 from outlay.signer.client import SignerClient
+from outlay.signer.process import CONNECTIONS_MAX
 from outlay.signer.wire import FRAME_MAX, METHODS, frame, pack, parameters, unpack
 from tests.signer_process.stub import Served, StubSigner, request, slot
 
@@ -177,6 +178,18 @@ class SomebodyElse:
     def unpack(self, _: bytes) -> tuple[int, int, int]:
         """Say process 1 of another user."""
         return 1, 4242, 4242
+
+
+async def test_whoever_fills_all_places_does_not_keep_out_a_freeze(client: SignerClient, path: Path) -> None:
+    held = [await asyncio.open_unix_connection(str(path)) for _ in range(CONNECTIONS_MAX)]
+    try:
+        other = SignerClient(path)
+        made = await asyncio.wait_for(other.freeze(Scope.ALL, "", "somebody holds every connection"), 5)
+        assert made.scope is Scope.ALL
+        await other.close()
+    finally:
+        for _, writer in held:
+            writer.close()
 
 
 async def test_others_than_its_users_are_turned_away(
