@@ -232,3 +232,24 @@ def test_a_database_in_which_a_payout_ended_that_was_signed_stops_the_wallet(dri
     drill.recover()
     (reason,) = drill.frozen()
     assert "is rejected here" in reason
+
+
+def test_what_was_withdrawn_after_the_copy_waits_until_it_is_asked_for_again(drill: Drill) -> None:
+    bot = drill.service_account("payouts bot")
+    to = recipient("order")
+    assert drill.signer is not None
+    drill.signer.is_gone = True
+    made = drill.pay(bot, drill.paying, 6, to=to, external_id="order-1")
+    drill.copy()
+    drill.withdraw(bot, made["id"])
+    drill.signer.is_gone = False
+    drill.pay(bot, drill.paying, 6, to=to, external_id="order-1-again")
+    drill.run_until(lambda: drill.state_named("order-1-again") == "confirmed")
+    drill.put_back()
+    drill.recover()
+    drill.run_rounds(20)
+    assert (drill.state_named("order-1"), drill.state_named("order-1-again")) == ("ready", "confirmed")
+    assert drill.network.head.state.tokens[USDC, to] == 6 * 10**6
+    drill.pay(bot, drill.paying, 6, to=to, external_id="order-1")
+    drill.run_until(drill.all_confirmed)
+    assert drill.network.head.state.tokens[USDC, to] == 12 * 10**6, "its program asked for it once more"
