@@ -1,6 +1,7 @@
 """``outlay freezes`` and ``outlay unfreeze``: what is stopped, and letting it go under a person's signature."""
 
 import sys
+import time
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,6 +11,8 @@ from outlay.cli.payouts import KeyFile, Opaque, TokenFile, Url
 from outlay.core.errors import InvalidInput
 
 _NOTHING = "nothing is stopped\n"
+HEARD_WITHIN_S = 3.0
+"""How long a server may take to hear of a freeze that the signer was just told of."""
 
 
 def freezes(*, url: Url, token_file: TokenFile) -> None:
@@ -83,8 +86,15 @@ def unfreeze(
     client = Client(
         url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
     )
-    found = client.read("/v1/freezes")
-    calls = _calls(found, freeze, wallet=wallet, network=network, asset=asset, identity=identity, everything=everything)
+    deadline = time.monotonic() + HEARD_WITHIN_S
+    while True:
+        found = client.read("/v1/freezes")
+        calls = _calls(
+            found, freeze, wallet=wallet, network=network, asset=asset, identity=identity, everything=everything
+        )
+        if calls or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
     if not calls:
         sys.stderr.write(_listed(found) or _NOTHING)
         raise InvalidInput("none of what is stopped is what you named", field="freeze")
