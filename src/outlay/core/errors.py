@@ -125,6 +125,18 @@ class UnsupportedMediaType(Refused):
     status = 415
 
 
+class TooManyRequests(Refused):
+    """More than this server takes now; nothing was stored. Wait ``retry_after_s`` seconds and send the same again."""
+
+    code = "too_many_requests"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after_s: int = 1, **details: Any) -> None:
+        """Keep how long to wait, whole seconds."""
+        super().__init__(message, **details)
+        self.retry_after_s = retry_after_s
+
+
 class HeadTooLarge(Refused):
     """Request line and headers are larger than this server reads."""
 

@@ -11,7 +11,7 @@ import concurrent.futures
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,11 +23,17 @@ from outlay.core.errors import InvariantBroken, OutcomeUnknown, OutlayError, Una
 from outlay.store.schema import commit_marker
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741
 Unit = sa.Connection
+Batch = Callable[[Unit, Sequence[I]], Sequence[T | Exception]]
+"""Does for many items at once what a unit does for one: returns a result or an error for each, in order."""
 Row = sa.Row[Any]
 GROUP_MAX = 128
 READERS = 4
 """Connections that may read at once."""
+
+ALONE: Any = object()
+"""The item of a unit that shares its function with no other."""
 
 _MARK = sa.update(commit_marker)
 _BEGIN_PART, _KEEP_PART, _DROP_PART = "SAVEPOINT part", "RELEASE SAVEPOINT part", "ROLLBACK TO SAVEPOINT part"
@@ -56,10 +62,11 @@ def _undo_part(unit: Unit) -> None:
 class _Work:
     """One unit waiting for its turn."""
 
-    __slots__ = ("error", "function", "future", "loop", "result")
+    __slots__ = ("error", "function", "future", "item", "loop", "result")
 
-    def __init__(self, function: Callable[[Unit], Any], loop: asyncio.AbstractEventLoop) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], loop: asyncio.AbstractEventLoop, item: Any = ALONE) -> None:
+        self.function = function  #: of the unit; with an item, of the unit and the items of all that wait for it
+        self.item = item
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
         self.result: Any = None
@@ -127,6 +134,26 @@ class Database:
         result: T = await work.future
         return result
 
+    async def write_item(self, batch: Callable[[Unit, Sequence[I]], Sequence[T | Exception]], item: I) -> T:
+        """Give ``item`` to ``batch`` together with every other item that waits for the same function now.
+
+        What ``batch`` raises is raised by none of its neighbours: the items are then given to it one by one.
+
+        Raises:
+            what ``batch`` returned for this item, or raised for it alone; OutcomeUnknown: as for ``write``.
+        """
+        if self._closed:
+            raise Unavailable("the database is closed")
+        work = _Work(batch, asyncio.get_running_loop(), item)
+        self._queue.put(work)
+        result: T = await work.future
+        return result
+
+    @property
+    def waiting(self) -> int:
+        """How many units wait for their turn."""
+        return self._queue.qsize()
+
     async def read(self, function: Callable[[Unit], T]) -> T:
         """Run ``function`` on one consistent, read-only snapshot."""
 
@@ -186,21 +213,33 @@ class Database:
     def _run_units(self, connection: sa.Connection, group: list[_Work], token: str) -> None:
         transaction = connection.begin()
         try:
-            for work in group:
-                work.error, work.result = None, None
-                connection.exec_driver_sql(_BEGIN_PART)
-                try:
-                    work.result = work.function(connection)
-                    connection.exec_driver_sql(_KEEP_PART)
-                except BaseException as error:
-                    work.error = _answerable(error)
-                    # If this fails, SQLite gave up the whole transaction, and so must we.
-                    _undo_part(connection)
+            for works in _parts(group):
+                self._run_part(connection, works)
             connection.execute(_MARK, {"token": token})
         except BaseException:
             transaction.rollback()
             raise
         transaction.commit()
+
+    def _run_part(self, connection: sa.Connection, works: list[_Work]) -> None:
+        """Run units that share one function, under one savepoint."""
+        for work in works:
+            work.error, work.result = None, None
+        connection.exec_driver_sql(_BEGIN_PART)
+        try:
+            if works[0].item is ALONE:
+                works[0].result = works[0].function(connection)
+            else:
+                _keep_answers(works, works[0].function(connection, [work.item for work in works]))
+            connection.exec_driver_sql(_KEEP_PART)
+        except BaseException as error:
+            # If this fails, the database gave up the whole transaction, and so must we.
+            _undo_part(connection)
+            if len(works) == 1:
+                works[0].error = _answerable(error)
+                return
+            for work in works:
+                self._run_part(connection, [work])
 
     def _after_failure(self, group: list[_Work], token: str, error: Exception) -> None:
         """The group as a whole failed: find out whether it was kept, else run its units in halves."""
@@ -222,6 +261,31 @@ class Database:
         half = len(group) // 2
         self._run_group(group[:half])
         self._run_group(group[half:])
+
+
+def _parts(group: list[_Work]) -> list[list[_Work]]:
+    """Return the units of a group in their order; those that share a function are one part, in the place of the first.
+
+    They all wait at the same time, so nobody can tell in which order they came.
+    """
+    parts: list[list[_Work]] = []
+    shared: dict[Any, list[_Work]] = {}
+    for work in group:
+        if work.item is not ALONE and work.function in shared:
+            shared[work.function].append(work)
+            continue
+        parts.append([work])
+        if work.item is not ALONE:
+            shared[work.function] = parts[-1]
+    return parts
+
+
+def _keep_answers(works: list[_Work], answers: Sequence[Any]) -> None:
+    for work, answer in zip(works, answers, strict=True):
+        if isinstance(answer, Exception):
+            work.error = answer
+        else:
+            work.result = answer
 
 
 def _answerable(error: BaseException) -> Exception:

@@ -7,7 +7,15 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
 
-from outlay.core.errors import BodyTooLarge, InvalidInput, MethodNotAllowed, NotAuthenticated, NotOffered, OutlayError
+from outlay.core.errors import (
+    BodyTooLarge,
+    InvalidInput,
+    MethodNotAllowed,
+    NotAuthenticated,
+    NotOffered,
+    OutlayError,
+    TooManyRequests,
+)
 from outlay.web import contract
 
 FIELD_MAX, MESSAGE_MAX = 200, 1000
@@ -49,6 +57,8 @@ def answer(error: OutlayError, headers: dict[str, str] | None = None) -> Respons
         given["Connection"] = "close"  # else the server would go on reading what nobody wants
     if error.status == 503:
         given["Retry-After"] = "1"
+    if isinstance(error, TooManyRequests):
+        given["Retry-After"] = str(error.retry_after_s)
     return Response(envelope(error), status_code=error.status, headers=given, media_type="application/json")
 
 
