@@ -1,7 +1,7 @@
 """``outlay doctor``: look at a deployment and say what is wrong or unwise. It changes nothing."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -11,10 +11,11 @@ from rich.text import Text
 from outlay import locks
 from outlay.actions.judge import people
 from outlay.actions.organization import money_digest
-from outlay.chains import Finality
+from outlay.chains import CallReverted, Finality
 from outlay.chains.evm import EvmChain
 from outlay.chains.rpc import HttpTransport, JsonRpc
-from outlay.config import Config, Network, load
+from outlay.codec.evm import DECIMALS_SELECTOR
+from outlay.config import Config, Network, Token, load
 from outlay.core.errors import OutlayError
 from outlay.core.policy import POLICIES_MODIFY, Policy, RequestApproval, matches
 from outlay.evidence.history import verify_history
@@ -23,7 +24,7 @@ from outlay.layout import Layout
 from outlay.signer import Freeze, Scope, SignerStatus
 from outlay.signer.client import SignerClient
 from outlay.signing import open_keys
-from outlay.store import ledger, organizations, wallets, webhooks
+from outlay.store import ledger, organizations, postgresql, wallets, webhooks
 from outlay.store.database import Unit
 from outlay.store.policies import active_policies
 from outlay.system import SystemClock
@@ -57,16 +58,47 @@ def _examine(layout: Layout) -> Iterator[Finding]:
     yield from _files(layout, config)
     yield from _signer(layout, config)
     yield from _settings(config)
-    if not layout.database.exists():
+    yield from _database(layout, config)
+    for network in config.networks.values():
+        yield from asyncio.run(_network(network, [each for each in config.assets if each.network == network.name]))
+
+
+def _database(layout: Layout, config: Config) -> Iterator[Finding]:
+    try:
+        where = layout.database_of(config)
+        is_there = postgresql.has_tables(where) if isinstance(where, str) else where.exists()
+    except OutlayError as error:
+        yield WRONG, f"database: {error.message}"
+        return
+    if not is_there:
         yield WRONG, f"there is no database in {layout.data}: run outlay init --dir {layout.root}"
         return
-    engine = sa.create_engine(f"sqlite:///file:{layout.database}?mode=ro&uri=true")
+    if isinstance(where, str):
+        engine = postgresql.make_engine(postgresql.parse_url(where), writer=False)
+    else:
+        engine = sa.create_engine(f"sqlite:///file:{where}?mode=ro&uri=true")
     with engine.begin() as unit:
+        yield from _promises(unit)
         for look in (_organization, _policies, _wallets, _webhooks):
             yield from _safely(look, unit, config)
     engine.dispose()
-    for network in config.networks.values():
-        yield asyncio.run(_network(network))
+
+
+def _promises(unit: Unit) -> Iterator[Finding]:
+    """Say which database it is, and what it does not promise."""
+    if unit.dialect.name == "sqlite":
+        version = unit.exec_driver_sql("SELECT sqlite_version()").scalar_one()
+        yield GOOD, f"the database is SQLite {version}"
+        return
+    found = postgresql.describe(unit)
+    what = f"synchronous_commit {found.synchronous_commit}, fsync {found.fsync}"
+    yield GOOD, f"the database is PostgreSQL {found.version}: {what}"
+    if found.synchronous_commit == "off":
+        yield WRONG, "synchronous_commit is off: a payout that was signed could be forgotten"
+    if found.fsync == "off":
+        yield WRONG, "fsync is off: a power cut can destroy the database"
+    if found.sorts_otherwise:
+        yield WRONG, "the database sorts text by the rules of a language: it has to be made with LOCALE 'C'"
 
 
 def _safely(look: Callable[[Unit, Config], Iterator[Finding]], unit: Unit, config: Config) -> Iterator[Finding]:
@@ -207,7 +239,7 @@ def _webhooks(unit: Unit, config: Config) -> Iterator[Finding]:
         yield UNWISE, f"{len(parked)} events were given up on: their endpoints did not take them"
 
 
-async def _network(network: Network) -> Finding:
+async def _network(network: Network, tokens: Sequence[Token]) -> list[Finding]:
     transport = HttpTransport(timeout_s=5)
     try:
         chain = EvmChain(
@@ -216,8 +248,24 @@ async def _network(network: Network) -> Finding:
         )
         head = await chain.head()
         await chain.final()  # which as many endpoints have to tell as the network's settings ask for
-        return GOOD, f"{network.name}: chain {network.chain_id} answers, block {head.number}"
+        answers = (GOOD, f"{network.name}: chain {network.chain_id} answers, block {head.number}")
+        return [answers, *[await _token(chain, each) for each in tokens]]
     except OutlayError as error:
-        return WRONG, f"{network.name}: {error.message}"
+        return [(WRONG, f"{network.name}: {error.message}")]
     finally:
         await transport.close()
+
+
+async def _token(chain: EvmChain, token: Token) -> Finding:
+    """Compare the decimals that were signed with those the contract tells: a wrong number pays a wrong amount."""
+    name = f"{token.symbol} on {token.network}"
+    try:
+        answer = await chain.call(token.contract, DECIMALS_SELECTOR)
+    except CallReverted:
+        answer = b""
+    if len(answer) != 32:
+        return UNWISE, f"{name}: {token.contract} does not tell its decimals: make sure that {token.decimals} is right"
+    told = int.from_bytes(answer, "big")
+    if told != token.decimals:
+        return WRONG, f"{name}: the contract counts {told} decimals, the configuration says {token.decimals}"
+    return GOOD, f"{name}: the contract counts {told} decimals too"
