@@ -12,13 +12,14 @@ UV_READY := .venv/.uv-$(UV_VERSION)
 PYTHON_READY := .venv/.installed
 TOOLS_READY := tools/node_modules/.installed
 CONTRACTS := build/contracts.json
+BENCH_READY := bench/.venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run test test-ci test-long sim bench lint lock docs
+.PHONY: help setup demo run test test-ci test-postgresql test-long sim bench bench-long lint lock docs
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 setup: $(PYTHON_READY) $(CONTRACTS) ## install everything the other targets need, inside this folder
 
@@ -28,11 +29,19 @@ demo: setup ## pay on a local chain: small payouts flow, a large one is approved
 run: setup ## the same, then keep the server and the chain running until Ctrl-C
 	@$(BIN)/outlay demo --keep --profile build/run.json
 
+# Beside tests/store, which runs on both in any case.
+ON_BOTH := tests/e2e/test_python_sdk.py tests/e2e/test_delivery.py
+
 test: setup ## run the tests (minutes)
 	$(BIN)/pytest tests -m "not long" -n 2 --dist loadfile
+	OUTLAY_TEST_DATABASE=postgresql $(BIN)/pytest -q $(ON_BOTH)
 
 test-ci: export CI = true
 test-ci: test ## run the tests as the build machine does
+
+test-postgresql: export OUTLAY_TEST_DATABASE = postgresql
+test-postgresql: setup ## run the tests on PostgreSQL instead of SQLite
+	$(BIN)/pytest tests -m "not long" -n 2 --dist loadfile --ignore=tests/store --ignore=tests/unit
 
 test-long: export OUTLAY_SEEDS ?= 20
 test-long: setup ## run all tests with many more seeds (OUTLAY_SEEDS=N, 20 by default)
@@ -42,8 +51,11 @@ SEEDS ?= 1000
 sim: setup ## simulate payouts under faults: SEEDS=N runs (1000 by default), or SEED=N to look at one
 	$(BIN)/python -m tests.sim.run $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
 
-bench: setup ## measure against references on this machine; writes bench/results/latest.json
+bench: setup $(BENCH_READY) ## measure beside limits and rivals on this machine: ten minutes; writes bench/results/latest.json
 	$(BIN)/python -m bench
+
+bench-long: setup $(BENCH_READY) ## the same with 1,000,000 payouts: hours; FOLDER=DIR keeps what it made, to go on later
+	$(BIN)/python -m bench --long $(if $(FOLDER),--folder $(FOLDER))
 
 lint: setup ## check format, style and types
 	$(BIN)/ruff format --check .
@@ -56,6 +68,7 @@ SIGNER_NEEDS = import tomllib; \
 
 lock: $(UV_READY) ## write the lock files anew from pyproject.toml and tools/package.json
 	$(COMPILE) pyproject.toml --all-extras --group dev -o requirements.lock
+	$(COMPILE) --group bench -o requirements-bench.lock
 	$(BIN)/python -c '$(SIGNER_NEEDS)' | $(COMPILE) - -o requirements-signer.lock
 	npm install --prefix tools --package-lock-only --ignore-scripts --no-audit --no-fund --loglevel=error
 	node tools/lock.mjs
@@ -75,6 +88,11 @@ $(UV_READY):
 $(PYTHON_READY): requirements.lock pyproject.toml $(UV_READY)
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+$(BENCH_READY): requirements-bench.lock $(UV_READY)
+	$(UV) venv --quiet --clear --python $(PYTHON) bench/.venv
+	$(UV) pip sync --quiet --python bench/.venv/bin/python --require-hashes requirements-bench.lock
 	@touch $@
 
 $(TOOLS_READY): tools/package.json tools/package-lock.json

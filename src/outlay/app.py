@@ -24,14 +24,19 @@ from outlay.core.asset import Asset
 from outlay.core.errors import InvalidInput, InvariantBroken, OutlayError, Unavailable
 from outlay.core.fees import Fees
 from outlay.engine.balance import Balance
+from outlay.engine.capacity import Capacity
 from outlay.engine.confirm import Confirm
 from outlay.engine.deliver import Deliver
 from outlay.engine.egress import Egress
 from outlay.engine.expire import Expire
+from outlay.engine.leases import HOUSEKEEPING, RENEW_S, Fenced, Leases
+from outlay.engine.listen import listen
 from outlay.engine.loop import Loops
 from outlay.engine.offers import data_fee_of
 from outlay.engine.reconcile import Reconcile
 from outlay.engine.recover import Recover
+from outlay.engine.refill import Refill
+from outlay.engine.route import Routing
 from outlay.engine.send import Send
 from outlay.engine.watch import Watch
 from outlay.engine.webhook_signature import public_key_text
@@ -43,9 +48,9 @@ from outlay.prices.static import StaticPrices
 from outlay.signer import SignerStatus
 from outlay.signer.client import SignerClient
 from outlay.signing import create_journal, create_keys
-from outlay.store import lanes, organizations, stops
+from outlay.store import lanes, leases, organizations, postgresql, stops
 from outlay.store.database import Database
-from outlay.store.migrate import upgrade
+from outlay.store.migrate import require_fitting, upgrade
 from outlay.store.webhooks import Webhook
 from outlay.system import SystemClock, SystemEntropy
 
@@ -55,15 +60,23 @@ if TYPE_CHECKING:
 IDLE_S = 0.05
 """Pause of the loops that only look at the database."""
 
+LISTENING_S = 0.5
+"""The same, for a process that is told when something was written."""
+
 WATCH_S = 0.5
 """Pause between looks at what the signer has stopped."""
 
 BEGIN_MAX_S = 5.0
 """How long a server that starts waits for recovery before it answers reads meanwhile."""
 
-TAKE_OVER_S = 1.0
+HOUSEKEEPING_S = 1.0
 LOCK_PATIENCE_S = 2.0
 WAIT_S, WAIT_MAX_S = 0.02, 2.0
+
+Loop = tuple[str, Callable[[], Awaitable[bool]], float]
+"""Name, step, and pause in seconds after a step that found nothing to do."""
+
+_NOTHING = "{root} holds no deployment: run outlay init --dir {root}"
 
 log = structlog.get_logger()
 
@@ -88,6 +101,9 @@ def initialize(
     clock, entropy = SystemClock(), SystemEntropy()
     if layout.database.exists() or layout.keystore.exists() or layout.journal.exists():
         raise InvalidInput(f"{layout.root} holds a deployment already", field="dir")
+    where = layout.database_of(config)
+    if isinstance(where, str):
+        postgresql.check_new(where)
     if admin_public_key is not None:
         admin_public_key = normal_pem(load_public_key(admin_public_key, field="admin_public_key"))
     for directory in (layout.root, layout.data, layout.secrets):
@@ -102,8 +118,8 @@ def initialize(
     keys = create_keys(layout, config, entropy)
     write_secret(layout.webhook_key, new_key_pair()[0].encode())
     seals = SealingKeys.create(layout.sealing_keys, entropy)
-    upgrade(layout.database)
-    database = Database(layout.database)
+    upgrade(where)
+    database = Database(where)
     try:
         with database.engine.begin() as unit:
             founded = found(
@@ -141,16 +157,16 @@ class Application:
         """
         self.layout, self.role = layout, role
         self.config = config or load(layout.config)
-        # A database that was lost is made anew from what the signer knows.
-        if not layout.database.exists() and (role is Role.API or not layout.journal.exists()):
-            raise InvalidInput(f"{layout.root} holds no deployment: run outlay init --dir {layout.root}", field="dir")
         self._lock, is_alone = _lock(layout, role)
         self._clock, self._entropy = SystemClock(), SystemEntropy()
-        self.db = Database(layout.database)
+        self.db = Database(_prepare(layout, self.config, role, is_alone=is_alone))
+        home = locks.name(self._lock)
+        self._leases = Leases(self.db, self._clock, holder=f"{home}-{os.getpid()}-{secrets.token_hex(4)}")
         if is_alone:
-            # Nobody else has the files open, so whoever held a lane is dead: its lease need not run out.
+            # Nobody else works here, so whoever held a lease from here is dead: it need not run out.
             with self.db.engine.begin() as unit:
-                lanes.release_all(unit)
+                lanes.release_all(unit, prefix=home)
+                leases.release_all(unit, prefix=home)
             if role is not Role.SERVE:
                 locks.share(self._lock)
         self._signer = SignerClient(layout.socket(self.config))
@@ -160,7 +176,10 @@ class Application:
         self._loops = Loops()
         self._beginning: asyncio.Task[None] | None = None
         self._is_open = False
-        self._first: int | None = None
+        self._listen_url = layout.listen_url(self.config)
+        self._listening: asyncio.Task[None] | None = None
+        self._idle_s = LISTENING_S if self._listen_url else IDLE_S
+        self._recovered: int | None = None  # the fence of the housekeeping under which this process has recovered
         self._target: int | None = None
         self._deliver: Deliver | None = None
         self._egress: Egress | None = None
@@ -171,6 +190,7 @@ class Application:
         # Imported here, so that a worker loads no web framework.
         from outlay.web.app import create_app
         from outlay.web.gate import Gate
+        from outlay.web.limits import Limiter
 
         prices = StaticPrices(self.config.prices)
         gate = Gate(
@@ -181,6 +201,7 @@ class Application:
             entropy=self._entropy,
             price_of=prices.find,
             webhook_public_key=public_key_text(self._webhook_key),
+            limiter=Limiter.of(self.config.limits),
             is_open=lambda: self._is_open,
         )
         starting = [self.start] if engine else []
@@ -256,6 +277,7 @@ class Application:
             self._egress,
             signing_key=self._webhook_key,
             schedule_s=self.config.webhooks.retry_schedule_s,
+            leases=self._leases,
         )
         if self._child is not None:
             await self._child.start()
@@ -268,49 +290,80 @@ class Application:
             await _until_done("catching_up", self._has_caught_up)
             self._is_open = True
             return
-        self._first = locks.take(self.layout.first_worker_lock)
-        if self._first is not None:
-            await _until_done("recovering", self._recover)
-        else:
-            await _until_done("catching_up", self._has_caught_up)
+        self._leases.want(HOUSEKEEPING)
+        self._loops.start([("leases", self._leases.step, RENEW_S)])
+        await _until_done("recovering", self._may_begin)
         self._is_open = True
-        self._loops.start(self._lane_loops())
-        while self._first is None:
-            # Another worker does what one alone may do; when it is gone, this one does.
-            await asyncio.sleep(TAKE_OVER_S)
-            self._first = locks.take(self.layout.first_worker_lock)
-            if self._first is not None:
-                await _until_done("recovering", self._recover)
-        self._loops.start(
-            [
-                ("deliver", deliver.step, IDLE_S),
-                ("expire", Expire(*self._parts).step, 1.0),
-                ("reconcile", self._compare().step, 1.0),
-            ]
-        )
+        house = self._leases.alone(HOUSEKEEPING, self._housekeeping())
+        sending, watching = self._lane_loops()
+        await _until_done("leasing", self._lease)
+        self._loops.start([*watching, ("housekeeping", house, HOUSEKEEPING_S)])
+        self._loops.start([*sending, ("deliver", deliver.step, self._idle_s)], are_woken=True)
+        if self._listen_url:
+            self._listening = asyncio.create_task(listen(self._listen_url, self._loops.wake), name="listen")
+
+    async def _lease(self) -> bool:
+        await self._leases.step()
+        return True
+
+    async def _may_begin(self) -> bool:
+        """Recover, or tell whether whoever has the housekeeping has done so."""
+        if await self._leases.take(HOUSEKEEPING) is None:
+            return await self._has_caught_up()
+        return await self._recover()
+
+    def _housekeeping(self) -> Callable[[], Awaitable[bool]]:
+        """Return the step of what one process at a time does."""
+        db = Fenced(self.db, self._leases, HOUSEKEEPING)
+        expire = Expire(db, self._clock, self._entropy, self.config)
+        capacity = Capacity(db, self._clock, self._entropy, self.config)
+        refill = Refill(db, self._clock, self._entropy, self.config, StaticPrices(self.config.prices).find)
+        reconcile = Reconcile(db, self._clock, self.config, self._chains, self._signer)
+
+        async def step() -> bool:
+            if self._recovered != self._leases.fence(HOUSEKEEPING):
+                # Taken over: what the process before did not finish is gone over again.
+                await self._recover()
+            moved = await expire.step()
+            moved = await capacity.step() or moved
+            moved = await refill.step() or moved
+            return await reconcile.step() or moved
+
+        return step
 
     @property
     def _parts(self) -> tuple[Database, SystemClock, SystemEntropy, Config]:
         return self.db, self._clock, self._entropy, self.config
 
-    def _lane_loops(self) -> list[tuple[str, Callable[[], Awaitable[bool]], float]]:
-        """Return loops of their own for each network: one that does not answer delays no other."""
-        holder = f"{os.getpid()}-{secrets.token_hex(4)}"
+    def _lane_loops(self) -> tuple[list[Loop], list[Loop]]:
+        """Return loops that send and loops that watch, of each network its own: a dead one delays no other."""
         watch = Watch(self.db, self._signer)
-        found: list[tuple[str, Callable[[], Awaitable[bool]], float]] = [("watch", watch.step, WATCH_S)]
+        sends: list[Loop] = []
+        looks: list[Loop] = [("watch", watch.step, WATCH_S)]
         for name in self._chains:
             only = (name,)
-            send = Send(*self._parts, self._chains, self._signer, watch, holder=holder, networks=only)
-            confirm = Confirm(*self._parts, self._chains, networks=only)
-            balance = Balance(*self._parts, self._chains, networks=only)
-            found.append((f"send {name}", send.step, IDLE_S))
-            found.append((f"confirm {name}", _both(confirm.step, balance.step), self.config.sending.poll_s))
-        return found
+            send = Send(*self._parts, self._chains, self._signer, watch, holder=self._leases.holder, networks=only)
+            self._leases.keep_lanes(send.serving)
+            route = Routing(*self._parts, networks=only)
+            sends.append((f"route {name}", route.step, self._idle_s))
+            sends.append((f"send {name}", send.step, self._idle_s))
+            # One process looks at a network; what two of them saw would be kept once, and asked for twice.
+            watching = f"watch/{name}"
+            self._leases.want(watching)
+            parts = (Fenced(self.db, self._leases, watching), *self._parts[1:])
+            confirm = Confirm(*parts, self._chains, networks=only)
+            balance = Balance(*parts, self._chains, networks=only)
+            look = self._leases.alone(watching, _both(confirm.step, balance.step))
+            looks.append((f"confirm {name}", look, self.config.sending.poll_s))
+        return sends, looks
 
     async def _recover(self) -> bool:
-        parts = (self.db, self._signer, self.config, self._clock, self._entropy)
+        fence = self._leases.fence(HOUSEKEEPING)
+        db = Fenced(self.db, self._leases, HOUSEKEEPING)
+        parts = (db, self._signer, self.config, self._clock, self._entropy)
         await Recover(*parts, keep_token=self._keep_token).run()
         await _check_root(self.db, self._signer)
+        self._recovered = fence
         return True
 
     def _keep_token(self, user_id: str, claims: dict[str, Any]) -> None:
@@ -335,21 +388,30 @@ class Application:
         if self._beginning is not None:
             self._beginning.cancel()
             await asyncio.gather(self._beginning, return_exceptions=True)
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
         await self._loops.stop()
         if self._deliver is not None:
             await self._deliver.stop()
+        await self._give_back()
         await self._transport.close()
         await self._signer.close()
         if self._child is not None:
             await self._child.stop()
         self.db.close()
-        if self._first is not None:
-            os.close(self._first)
         os.close(self._lock)
+
+    async def _give_back(self) -> None:
+        """Release what is leased, so that other processes go on at once; if that fails, it runs out."""
+        try:
+            await self._leases.release()
+        except OutlayError as error:
+            log.warning("leases_not_released", message=error.message)
 
 
 def _lock(layout: Layout, role: Role) -> tuple[int, bool]:
-    """Keep others out as far as the role needs; upgrade the database if nobody else is there.
+    """Keep others out of the directory as far as the role needs.
 
     Returns:
         The descriptor that holds the lock, and whether this process is the only one on the data directory now.
@@ -357,9 +419,10 @@ def _lock(layout: Layout, role: Role) -> tuple[int, bool]:
     Raises:
         Unavailable: another process is there that does not bear this one.
     """
+    if not layout.data.is_dir():
+        raise InvalidInput(_NOTHING.format(root=layout.root), field="dir")
     alone = locks.take(layout.serve_lock)
     if alone is not None:
-        upgrade(layout.database)
         return alone, True
     shared = None if role is Role.SERVE else locks.take(layout.serve_lock, shared=True, patience_s=LOCK_PATIENCE_S)
     if shared is None:
@@ -367,6 +430,27 @@ def _lock(layout: Layout, role: Role) -> tuple[int, bool]:
             f"another server is running on {layout.data}: serve runs alone; api and worker run beside each other"
         )
     return shared, False
+
+
+def _prepare(layout: Layout, config: Config, role: Role, *, is_alone: bool) -> Path | str:
+    """Return where the database is, once it has the tables this program needs.
+
+    One that was lost, or has none, is made anew from what the signer knows.
+
+    Raises:
+        InvalidInput: no deployment there. Unavailable: it has to be upgraded first, or is not durable.
+    """
+    where = layout.database_of(config)
+    is_there = postgresql.has_tables(where) if isinstance(where, str) else where.exists()
+    if not is_there and (role is Role.API or not layout.journal.exists()):
+        raise InvalidInput(_NOTHING.format(root=layout.root), field="dir")
+    if isinstance(where, str):
+        postgresql.check_server(where)
+    # On a server others may be at work whom this process cannot see: upgrading is for people to begin.
+    if not is_there or (is_alone and not isinstance(where, str)):
+        upgrade(where)
+    require_fitting(where)
+    return where
 
 
 def _webhook_key(layout: Layout) -> Ed25519PrivateKey:

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from outlay.config import Config
 from outlay.core.errors import InvalidInput, SignerUnavailable
@@ -34,15 +35,33 @@ class Layout:
         """The server's database."""
         return self.data / "outlay.db"
 
-    @property
-    def serve_lock(self) -> Path:
-        """Held by whoever works on the database: exclusively by ``serve``, shared by ``api`` and ``worker``."""
-        return self.data / "serve.lock"
+    def database_of(self, config: Config) -> Path | str:
+        """Return the SQLite file, or the URL of the PostgreSQL database with its password: it must not be shown.
+
+        Raises:
+            InvalidInput: the file with the password is missing, or others can read it.
+        """
+        return self._with_password(config, config.database.url) or self.database
+
+    def listen_url(self, config: Config) -> str:
+        """Return the URL to listen on, with its password; empty: none is configured. Raises as ``database_of``."""
+        return self._with_password(config, config.database.listen_url)
+
+    def _with_password(self, config: Config, url: str) -> str:
+        named = config.database.password_file
+        if not url or not named:
+            return url
+        try:
+            password = read_passphrase(self.root / named).decode()
+        except (SignerUnavailable, UnicodeDecodeError) as error:
+            raise InvalidInput(f"cannot read the password: {error}", field="database.password_file") from None
+        head, _, rest = url.partition("@")
+        return f"{head}:{quote(password, safe='')}@{rest}" if rest else url
 
     @property
-    def first_worker_lock(self) -> Path:
-        """Held by the one worker that does what one alone may do: recover, deliver, expire, reconcile."""
-        return self.data / "worker.lock"
+    def serve_lock(self) -> Path:
+        """Held by whoever works in this directory: exclusively by ``serve``, shared by ``api`` and ``worker``."""
+        return self.data / "serve.lock"
 
     @property
     def keystore(self) -> Path:
@@ -125,7 +144,7 @@ def write_secret(path: Path, content: bytes) -> None:
 
 
 def read_passphrase(path: Path) -> bytes:
-    """Read the signer's passphrase.
+    """Read a file with nothing but a secret: the signer's passphrase, or a password.
 
     Raises:
         SignerUnavailable: missing, or others can read it.
@@ -135,4 +154,4 @@ def read_passphrase(path: Path) -> bytes:
             raise SignerUnavailable(f"{path} can be read by others: chmod 600 it")
         return path.read_bytes().strip()
     except OSError as error:
-        raise SignerUnavailable(f"cannot read the signer's passphrase file {path}: {error.strerror}") from error
+        raise SignerUnavailable(f"cannot read {path}: {error.strerror}") from error

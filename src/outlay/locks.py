@@ -3,6 +3,7 @@
 import fcntl
 import os
 import time
+from hashlib import sha256
 from pathlib import Path
 
 _PAUSE_S = 0.02
@@ -29,6 +30,12 @@ def take(path: Path, *, shared: bool = False, patience_s: float = 0.0) -> int | 
 def share(descriptor: int) -> None:
     """Turn an exclusive lock into a shared one."""
     fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
+def name(descriptor: int) -> str:
+    """Return what names the locked file, here and as long as it exists: 16 hex digits."""
+    status = os.fstat(descriptor)
+    return sha256(f"{os.uname().nodename}/{status.st_dev}/{status.st_ino}".encode()).hexdigest()[:16]
 
 
 def is_free(path: Path) -> bool:

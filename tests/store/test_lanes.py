@@ -23,12 +23,26 @@ def bind(unit: Unit, number: int, *, fence: int = 1, **changes: object) -> int:
         "created_at": 1,
         **changes,
     }
-    return lanes.bind(unit, wallet_id="wa-1", fence=fence, **values)
+    return lanes.bind(unit, wallet_id="wa-1", fence=fence, slots=[values])
 
 
 def test_a_new_lane_starts_at_the_chains_nonce(unit: Unit) -> None:
     assert lease(unit) == 1
     assert [bind(unit, number) for number in range(3)] == [7, 8, 9]
+
+
+def test_many_slots_are_bound_in_their_order_and_none_of_them_twice(unit: Unit) -> None:
+    assert lease(unit) == 1
+    slots = [{"id": f"tx-{n}", "transfer_id": f"xfr-{n}", "fee_cap": n, "created_at": 1} for n in (4, 2, 9)]
+    assert lanes.bind(unit, wallet_id="wa-1", fence=1, slots=slots) == 7
+    found = [(row.nonce, row.id, row.fee_cap) for row in lanes.transactions(unit, "wa-1", "bound")]
+    assert found == [(7, "tx-4", 4), (8, "tx-2", 2), (9, "tx-9", 9)]
+    with pytest.raises(InvariantBroken):
+        lanes.bind(unit, wallet_id="wa-1", fence=0, slots=slots)
+    assert bind(unit, 0) == 10
+    lanes.settle(unit, wallet_id="wa-1", nonce=7, count=3, block=1, fence=1)
+    lane = lanes.find(unit, "wa-1")
+    assert lane is not None and (lane.settled_nonce, lane.next_nonce) == (10, 11)
 
 
 def test_a_lane_is_held_by_one_worker_until_its_lease_ends(unit: Unit) -> None:
@@ -104,6 +118,18 @@ def test_a_transaction_moves_from_the_state_it_was_read_in(unit: Unit) -> None:
     assert kept is not None and (kept.state, kept.void_reason) == ("signed", "one")
 
 
+def test_many_transactions_move_or_none_does(unit: Unit) -> None:
+    lease(unit)
+    for number in range(3):
+        bind(unit, number)
+    lanes.change_many(unit, [{"id": "tx-0"}, {"id": "tx-2"}], before="bound", after="signed")
+    assert [row.id for row in lanes.transactions(unit, "wa-1", "signed")] == ["tx-0", "tx-2"]
+    assert lanes.count_transactions(unit, "wa-1", *lanes.UNSETTLED) == 3
+    with pytest.raises(InvariantBroken, match="changed underneath"):
+        lanes.change_many(unit, [{"id": "tx-1"}, {"id": "tx-2"}], before="bound", after="signed")
+    lanes.change_many(unit, [], before="bound", after="signed")
+
+
 def test_transactions_come_by_state_lowest_nonce_first(unit: Unit) -> None:
     lease(unit)
     for number in (2, 0, 1):
@@ -138,11 +164,16 @@ def test_signed_bytes_are_stored_once_and_never_replaced(unit: Unit) -> None:
     lease(unit)
     bind(unit, 0)
     name = attempt(unit, 0)
-    assert lanes.keep_signed(unit, name, raw=b"one", hash="0x01", now=5)
-    assert not lanes.keep_signed(unit, name, raw=b"two", hash="0x02", now=6)
+    bind(unit, 1)
+    fresh = attempt(unit, 1)
+    lanes.keep_signed(unit, [(name, b"one", "0x01")], now=5)
+    with pytest.raises(InvariantBroken, match="never replaced"):
+        lanes.keep_signed(unit, [(fresh, b"other", "0x03"), (name, b"two", "0x02")], now=6)
     lanes.drop_attempt(unit, name)
-    kept = lanes.find_attempt(unit, name)
-    assert kept is not None and (kept.raw, kept.hash, kept.signed_at) == (b"one".hex(), "0x01", 5)
+    lanes.drop_unsigned(unit, ["tx-0"])
+    kept = lanes.find_attempts(unit, [name, "no such"])[name]
+    assert (kept.raw, kept.hash, kept.signed_at) == (b"one".hex(), "0x01", 5)
+    assert (kept.nonce, kept.transfer_id, kept.slot_state) == (7, "xfr-0", "bound")
 
 
 def test_a_slot_has_one_attempt_of_each_number(unit: Unit) -> None:
@@ -158,9 +189,9 @@ def test_what_is_to_be_signed_comes_lowest_nonce_first(unit: Unit) -> None:
     for number in (1, 0):
         bind(unit, number)
         attempt(unit, number)
-    lanes.keep_signed(unit, "att-1-1", raw=b"x", hash="0x01", now=1)
+    lanes.keep_signed(unit, [("att-1-1", b"x", "0x01")], now=1)
     attempt(unit, 1, 2, "void")
-    found = [(row.id, row.nonce, row.transfer_id, row.fee_cap) for row in lanes.unsigned(unit, "wa-1")]
+    found = [(row.id, row.nonce, row.transfer_id, row.fee_cap) for row in lanes.unsigned(unit, "wa-1", limit=9)]
     assert found == [("att-1-2", 7, "xfr-1", 10**6), ("att-0-1", 8, "xfr-0", 10**6)]
     assert {key: [row.number for row in rows] for key, rows in lanes.attempts_of(unit, ["tx-1", "tx-0"]).items()} == {
         "tx-1": [1, 2],
@@ -175,7 +206,7 @@ def test_the_unsigned_end_of_a_lane_is_taken_back_and_its_nonces_are_given_again
         attempt(unit, number)
     lanes.unbind(unit, wallet_id="wa-1", fence=1, nonce=8)
     assert [row.nonce for row in lanes.transactions(unit, "wa-1", "bound")] == [7]
-    assert [row.id for row in lanes.unsigned(unit, "wa-1")] == ["att-0-1"]
+    assert [row.id for row in lanes.unsigned(unit, "wa-1", limit=9)] == ["att-0-1"]
     assert bind(unit, 5) == 8
 
 
@@ -192,7 +223,7 @@ def test_what_was_signed_is_never_taken_back(unit: Unit, state: str) -> None:
     if state == "signed":
         lanes.change(unit, slot, "signed")
     else:
-        lanes.keep_signed(unit, "att-1-1", raw=b"x", hash="0x01", now=1)
+        lanes.keep_signed(unit, [("att-1-1", b"x", "0x01")], now=1)
     with pytest.raises(InvariantBroken, match="was signed"):
         lanes.unbind(unit, wallet_id="wa-1", fence=1, nonce=7)
 

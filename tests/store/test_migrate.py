@@ -4,13 +4,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
+from outlay.core.errors import Unavailable
 from outlay.store.migrate import settings, upgrade
+from outlay.store.postgresql import parse_url
 from outlay.store.schema import metadata
+from tests import postgres
 
 
 @pytest.fixture
@@ -50,6 +53,26 @@ def test_upgrading_an_empty_file_gives_the_tables_of_the_program(path: Path) -> 
         assert compare_metadata(MigrationContext.configure(unit), metadata) == []
 
 
+def test_upgrading_an_empty_database_of_postgresql_gives_the_tables_of_the_program() -> None:
+    url = postgres.database_url()
+    engine = sa.create_engine(parse_url(url))
+    expected = sa.create_engine("sqlite://")
+    metadata.create_all(expected)
+    with engine.connect() as unit:
+        found = compare_metadata(MigrationContext.configure(unit), metadata)
+        numbers = sa.inspect(unit).get_columns("event")[0], sa.inspect(unit).get_columns("posting")[0]
+    assert found == []
+    assert {name for _, name in checks(engine)} == {name for _, name in checks(expected)}
+    assert [(each["name"], str(each["type"]), each["autoincrement"]) for each in numbers] == [
+        ("seq", "BIGINT", True),
+        ("id", "BIGINT", True),
+    ]
+    engine.dispose()
+    command.downgrade(settings(url), "0001")
+    command.upgrade(settings(url), "head")
+    postgres.drop(url)
+
+
 def test_the_checks_are_those_of_the_program(path: Path) -> None:
     """Alembic does not compare them."""
     upgrade(path)
@@ -62,19 +85,20 @@ def test_the_checks_are_those_of_the_program(path: Path) -> None:
 def test_upgrading_twice_changes_nothing(path: Path) -> None:
     upgrade(path)
     with engine_of(path).begin() as unit:
-        unit.exec_driver_sql("INSERT INTO commit_marker (id, token) VALUES (1, 'kept')")
+        unit.exec_driver_sql("INSERT INTO group_mark (writer, token, at) VALUES ('w', 'kept', 1)")
     before = content(path)
     upgrade(path)
     assert content(path) == before
     with engine_of(path).connect() as unit:
-        assert unit.exec_driver_sql("SELECT token FROM commit_marker").scalar_one() == "kept"
+        assert unit.exec_driver_sql("SELECT token FROM group_mark").scalar_one() == "kept"
 
 
 def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
     upgrade(path)
     with engine_of(path).begin() as unit:
         unit.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(CommandError, match="9999"):
+        unit.exec_driver_sql("UPDATE schema_floor SET revision = '9998'")
+    with pytest.raises(Unavailable, match="9999"):
         upgrade(path)
     assert revision(path) == "9999"
 

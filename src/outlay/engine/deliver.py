@@ -8,17 +8,20 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from outlay.core.errors import Unavailable
 from outlay.core.event import PING_KIND, RETRY_SCHEDULE_S, encode, envelope
 from outlay.core.faultpoint import fault
 from outlay.core.ids import DELIVERY, EVENT, new_id
 from outlay.core.seams import SECOND, Clock, Entropy, Instant
 from outlay.engine.egress import Answer, Egress
+from outlay.engine.leases import Leases
 from outlay.engine.webhook_signature import headers
-from outlay.store import webhooks
+from outlay.store import leases, webhooks
 from outlay.store.database import Database, Unit
 from outlay.store.webhooks import Delivery, Webhook
 
@@ -31,7 +34,27 @@ STALE_S = 1.0
 PAUSE: Instant = 5 * SECOND
 """How long an endpoint rests after an outcome could not be recorded, so that it is not sent the same in a loop."""
 
+ELSEWHERE: Instant = SECOND
+"""How long an endpoint is left to the process that serves it, before this one asks again."""
+
 _log = structlog.get_logger(__name__)
+
+
+class _TakenOver(Unavailable):
+    """Another process serves the endpoint."""
+
+    def __init__(self) -> None:
+        super().__init__("the endpoint is served by another process")
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """One attempt that was made."""
+
+    attempt: Delivery
+    sent_at: Instant
+    answer: Answer
+    fence: int  #: of the lease it was made under
 
 
 class Deliver:
@@ -45,15 +68,20 @@ class Deliver:
         egress: Egress,
         *,
         signing_key: Ed25519PrivateKey,
+        leases: Leases,
         schedule_s: Sequence[int] = RETRY_SCHEDULE_S,
         in_flight: int = IN_FLIGHT,
     ) -> None:
-        """Prepare the step; ``schedule_s`` are the retries' offsets from the first attempt, in seconds."""
+        """Prepare the step; ``schedule_s`` are the retries' offsets from the first attempt, in seconds.
+
+        ``leases`` are this process's, renewed by its loop: one process at a time serves an endpoint.
+        """
         self._db = db
         self._clock = clock
         self._entropy = entropy
         self._egress = egress
         self._key = signing_key
+        self._leases = leases
         self._schedule_s = tuple(schedule_s)
         self._in_flight = in_flight
         self._queues: dict[str, asyncio.Task[None]] = {}
@@ -72,6 +100,10 @@ class Deliver:
         started = False
         for webhook_id in await self._db.read(lambda unit: webhooks.waiting(unit, now=now)):
             if webhook_id in self._queues or webhook_id in self._paused or self._stopping:
+                continue
+            if await self._leases.take(_lease_of(webhook_id)) is None:
+                self._leases.drop(_lease_of(webhook_id))
+                self._paused[webhook_id] = now + ELSEWHERE
                 continue
             queue = asyncio.create_task(self._empty(webhook_id), name=f"deliver {webhook_id}")
             self._queues[webhook_id] = queue
@@ -106,8 +138,11 @@ class Deliver:
 
     def _ended(self, webhook_id: str, done: asyncio.Task[None]) -> None:
         del self._queues[webhook_id]
+        self._leases.drop(_lease_of(webhook_id))
         error = None if done.cancelled() else done.exception()
-        if error is not None:
+        if isinstance(error, _TakenOver):
+            self._paused[webhook_id] = self._clock.now() + ELSEWHERE
+        elif error is not None:
             self._paused[webhook_id] = self._clock.now() + PAUSE
             _log.error("webhook queue stopped", webhook_id=webhook_id, exc_info=error)
 
@@ -117,13 +152,15 @@ class Deliver:
         Raises:
             whatever kept an outcome from being recorded, after the attempts in flight have ended.
         """
-        loop = asyncio.get_running_loop()
+        loop, fence = asyncio.get_running_loop(), self._leases.fence(_lease_of(webhook_id))
         flying: dict[str, asyncio.Task[None]] = {}
         ahead: deque[Delivery] = deque()
         target: Webhook | None = None
         read_at, exhausted = 0.0, False
         try:
             while not self._stopping:
+                if fence is None or self._leases.fence(_lease_of(webhook_id)) != fence:
+                    raise _TakenOver
                 if loop.time() - read_at > STALE_S:
                     ahead.clear()
                     exhausted = False
@@ -136,7 +173,7 @@ class Deliver:
                     exhausted = not ahead
                 while ahead and target is not None and len(flying) < self._in_flight:
                     attempt = ahead.popleft()
-                    flying[attempt.id] = asyncio.create_task(self._attempt(target, attempt))
+                    flying[attempt.id] = asyncio.create_task(self._attempt(target, attempt, fence))
                 if not flying:
                     if exhausted:
                         return
@@ -153,8 +190,12 @@ class Deliver:
         now = self._clock.now()
         return await self._db.read(lambda unit: webhooks.due(unit, webhook_id, now=now, limit=limit))
 
-    async def _attempt(self, target: Webhook, attempt: Delivery) -> None:
-        """Make one attempt and record what became of it."""
+    async def _attempt(self, target: Webhook, attempt: Delivery, fence: int) -> None:
+        """Make one attempt and record what became of it.
+
+        Raises:
+            _TakenOver: another process serves this endpoint by now and will make the attempt again.
+        """
         sent_at = self._clock.now()
         body = envelope(
             delivery_id=attempt.id,
@@ -167,7 +208,7 @@ class Deliver:
         )
         answer = await self._post(target, attempt.event_id, sent_at, encode(body))
         fault("deliver.before_mark")
-        await self._db.write(lambda unit: self._mark(unit, attempt, sent_at, answer))
+        await self._db.write_item(self._mark, _Made(attempt, sent_at, answer, fence))
 
     async def _post(self, target: Webhook, event_id: str, sent_at: Instant, body: bytes) -> Answer:
         signed = headers(
@@ -175,16 +216,28 @@ class Deliver:
         )
         return await self._egress.post(target.url, body, signed)
 
-    def _mark(self, unit: Unit, attempt: Delivery, sent_at: Instant, answer: Answer) -> None:
-        if answer.error is None:
-            webhooks.mark_delivered(unit, attempt, sent_at=sent_at, status=answer.status)
-            return
-        webhooks.mark_failed(
-            unit,
-            attempt,
-            sent_at=sent_at,
-            status=answer.status,
-            error=answer.error,
-            schedule_s=self._schedule_s,
-            entropy=self._entropy,
-        )
+    def _mark(self, unit: Unit, made: Sequence[_Made]) -> list[Exception | None]:
+        """Record the outcomes of many attempts."""
+        known = leases.holds(unit, {(_lease_of(each.attempt.webhook_id), each.fence) for each in made})
+        answers: list[Exception | None] = [
+            None if (_lease_of(each.attempt.webhook_id), each.fence) in known else _TakenOver() for each in made
+        ]
+        mine = [each for each, answer in zip(made, answers, strict=True) if answer is None]
+        taken = [(each.attempt.id, each.sent_at, each.answer.status) for each in mine if each.answer.error is None]
+        webhooks.mark_delivered(unit, taken)
+        for each in mine:
+            if each.answer.error is not None:
+                webhooks.mark_failed(
+                    unit,
+                    each.attempt,
+                    sent_at=each.sent_at,
+                    status=each.answer.status,
+                    error=each.answer.error,
+                    schedule_s=self._schedule_s,
+                    entropy=self._entropy,
+                )
+        return answers
+
+
+def _lease_of(webhook_id: str) -> str:
+    return f"deliver/{webhook_id}"

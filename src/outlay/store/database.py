@@ -11,6 +11,7 @@ import concurrent.futures
 import queue
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from outlay.core.errors import InvariantBroken, OutcomeUnknown, OutlayError, Unavailable
-from outlay.store.schema import commit_marker
+from outlay.store import postgresql
+from outlay.store.schema import group_mark
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741
@@ -35,7 +37,26 @@ READERS = 4
 ALONE: Any = object()
 """The item of a unit that shares its function with no other."""
 
-_MARK = sa.update(commit_marker)
+_MARK = (
+    "INSERT INTO group_mark (writer, token, at) VALUES (:writer, :token, {now})"
+    " ON CONFLICT (writer) DO UPDATE SET token = excluded.token, at = excluded.at"
+)
+_NOW = {
+    "sqlite": "CAST(strftime('%s', 'now') AS INTEGER) * 1000000",
+    "postgresql": "CAST(extract(epoch FROM now()) * 1000000 AS BIGINT)",
+}
+_MARKS = {name: sa.text(_MARK.format(now=now)) for name, now in _NOW.items()}
+# Who listens hears of a group when it is kept.
+_MARKS["postgresql"] = sa.text(f"{_MARKS['postgresql'].text} RETURNING pg_notify('{postgresql.CHANNEL}', '')")
+
+_OLD_MARK = "DELETE FROM group_mark WHERE at < {now} - 86400000000"
+_OLD_MARKS = {name: sa.text(_OLD_MARK.format(now=now)) for name, now in _NOW.items()}
+"""What processes left behind that ended a day ago; nobody asks for it any more."""
+
+ASK_MAX_S = 15.0
+"""How long a writer asks a PostgreSQL that does not answer whether a commit happened."""
+
+_ASK_PAUSE_S = 0.1
 _BEGIN_PART, _KEEP_PART, _DROP_PART = "SAVEPOINT part", "RELEASE SAVEPOINT part", "ROLLBACK TO SAVEPOINT part"
 
 
@@ -57,6 +78,10 @@ def savepoint(unit: Unit) -> Iterator[None]:
 def _undo_part(unit: Unit) -> None:
     unit.exec_driver_sql(_DROP_PART)
     unit.exec_driver_sql(_KEEP_PART)
+
+
+class _NotBegun(Unavailable):
+    """No transaction was begun."""
 
 
 class _Work:
@@ -82,7 +107,13 @@ class _Work:
             self.future.set_result(self.result)
 
 
-def _engine(path: Path, *, writer: bool) -> sa.Engine:
+def _engine(where: Path | str, *, writer: bool) -> sa.Engine:
+    if isinstance(where, str):
+        return postgresql.make_engine(postgresql.parse_url(where), writer=writer, size=1 if writer else READERS)
+    return _sqlite_engine(where, writer=writer)
+
+
+def _sqlite_engine(path: Path, *, writer: bool) -> sa.Engine:
     engine = sa.create_engine(
         f"sqlite:///{path}",
         connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 30},
@@ -107,12 +138,26 @@ def _engine(path: Path, *, writer: bool) -> sa.Engine:
 
 
 class Database:
-    """SQLite in one file: WAL, synchronous=FULL, one writer thread, a pool of readers."""
+    """One writer thread and a pool of readers on a SQLite file (WAL, synchronous=FULL) or on PostgreSQL.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.engine = _engine(path, writer=True)
-        self._read_engine = _engine(path, writer=False)
+    Any number of processes may have it open: the databases let one write transaction in at a time.
+    """
+
+    writer = "writer"
+    """Names this writer's row of ``group_mark``; each instance has its own."""
+
+    _is_swept = False
+
+    def __init__(self, where: Path | str) -> None:
+        """Open the SQLite file at a path, or the PostgreSQL database that a URL names; nothing is connected yet.
+
+        Raises:
+            InvalidInput: a text that is no URL of PostgreSQL.
+        """
+        self.where = where
+        self.writer = secrets.token_hex(16)
+        self.engine = _engine(where, writer=True)
+        self._read_engine = _engine(where, writer=False)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._readers = concurrent.futures.ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._writer = threading.Thread(target=self._write_forever, name="writer", daemon=True)
@@ -150,6 +195,13 @@ class Database:
         return result
 
     @property
+    def path(self) -> Path:
+        """The SQLite file. Raises InvariantBroken: there is none."""
+        if isinstance(self.where, str):
+            raise InvariantBroken("the database is no file")
+        return self.where
+
+    @property
     def waiting(self) -> int:
         """How many units wait for their turn."""
         return self._queue.qsize()
@@ -158,13 +210,27 @@ class Database:
         """Run ``function`` on one consistent, read-only snapshot."""
 
         def run() -> T:
-            with self._read_engine.begin() as unit:
-                return function(unit)
+            try:
+                return self._read(function)
+            except sa.exc.DBAPIError as error:
+                # A server that was started again has dropped every connection; what was read has had no effect.
+                if not _is_gone(error):
+                    raise
+            try:
+                return self._read(function)
+            except sa.exc.DBAPIError as error:
+                if not _is_gone(error):
+                    raise
+                raise Unavailable("the database does not answer; nothing has happened, try again") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
+    def _read(self, function: Callable[[Unit], T]) -> T:
+        with self._read_engine.begin() as unit:
+            return function(unit)
+
     def close(self) -> None:
-        """Finish what is queued and let go of the file."""
+        """Finish what is queued and let go of the database."""
         if self._closed:
             return
         self._closed = True
@@ -202,24 +268,58 @@ class Database:
         """Keep every unit of ``group`` that can be kept; on a failure of the whole, bisect."""
         token = secrets.token_hex(16)
         try:
-            with self.engine.connect() as connection:
+            with self._begin() as connection:
                 self._run_units(connection, group, token)
+        except _NotBegun as error:
+            for work in group:
+                work.error = error
         except Exception as error:
             self._after_failure(group, token, error)
         else:
             self.groups += 1
             self.units += len(group)
 
+    def _begin(self) -> sa.Connection:
+        """Return a connection within a transaction; one to PostgreSQL that died since the last group is replaced.
+
+        Raises:
+            _NotBegun: there is no connection, or no turn: nothing of the group was sent.
+        """
+        if not isinstance(self.where, str):
+            return self._try_to_begin()
+        try:
+            try:
+                return self._try_to_begin()
+            except sa.exc.DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                self.engine.dispose()
+                return self._try_to_begin()
+        except sa.exc.DBAPIError as error:
+            raise _NotBegun("the database does not answer; nothing has happened, try again") from error
+
+    def _try_to_begin(self) -> sa.Connection:
+        connection = self.engine.connect()
+        try:
+            connection.begin()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def _run_units(self, connection: sa.Connection, group: list[_Work], token: str) -> None:
-        transaction = connection.begin()
         try:
             for works in _parts(group):
                 self._run_part(connection, works)
-            connection.execute(_MARK, {"token": token})
+            name = connection.dialect.name
+            if not self._is_swept:
+                connection.execute(_OLD_MARKS[name])
+            connection.execute(_MARKS[name], {"writer": self.writer, "token": token})
         except BaseException:
-            transaction.rollback()
+            connection.rollback()
             raise
-        transaction.commit()
+        connection.commit()
+        self._is_swept = True
 
     def _run_part(self, connection: sa.Connection, works: list[_Work]) -> None:
         """Run units that share one function, under one savepoint."""
@@ -245,8 +345,7 @@ class Database:
         """The group as a whole failed: find out whether it was kept, else run its units in halves."""
         self.engine.dispose()
         try:
-            with self.engine.begin() as connection:
-                kept = connection.execute(sa.select(commit_marker.c.token)).scalar_one() == token
+            kept = self._ask(token)
         except Exception:
             for work in group:
                 work.error = OutcomeUnknown("the database did not say whether this was kept: read it before retrying")
@@ -261,6 +360,28 @@ class Database:
         half = len(group) // 2
         self._run_group(group[:half])
         self._run_group(group[half:])
+
+    def _ask(self, token: str) -> bool:
+        """Tell whether the group of ``token`` was kept.
+
+        On PostgreSQL the backend of the lost connection may still be at work. It holds the writer's lock until its
+        transaction has ended one way or the other, so whoever has the lock reads the truth.
+        """
+        patience = time.monotonic() + (ASK_MAX_S if isinstance(self.where, str) else 0)
+        while True:
+            try:
+                with self.engine.begin() as connection:
+                    mine = group_mark.c.writer == self.writer
+                    return connection.execute(sa.select(group_mark.c.token).where(mine)).scalar() == token
+            except sa.exc.OperationalError:
+                if time.monotonic() >= patience:
+                    raise
+            time.sleep(_ASK_PAUSE_S)
+
+
+def _is_gone(error: sa.exc.DBAPIError) -> bool:
+    """Tell whether a connection ended, or there was none to be had."""
+    return error.connection_invalidated or isinstance(error, sa.exc.OperationalError)
 
 
 def _parts(group: list[_Work]) -> list[list[_Work]]:

@@ -51,6 +51,8 @@ class Json(sa.TypeDecorator[Any]):
 
 metadata = sa.MetaData()
 Id, Text, Instant, Flag = sa.String(64), sa.Text, sa.BigInteger, sa.Boolean
+Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""A number that the database counts up; SQLite counts only what is declared INTEGER."""
 
 
 def _table(name: str, *columns: sa.Column[Any] | sa.Constraint | sa.Index) -> sa.Table:
@@ -68,6 +70,24 @@ def _col(name: str, kind: Any, **options: Any) -> sa.Column[Any]:
 def _opt(name: str, kind: Any, **options: Any) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=True, **options)
 
+
+# who works on the database
+
+# What one process at a time may do. Each taking counts the fence up; whoever holds an older one changes nothing.
+lease = _table(
+    "lease",
+    sa.Column("name", sa.String(160), primary_key=True),
+    _col("fence", sa.BigInteger),
+    _opt("holder", sa.String(64)),
+    _opt("leased_until", Instant),
+)
+
+# The newest revision that a program has to know to work on this database.
+schema_floor = _table(
+    "schema_floor",
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # 1
+    _col("revision", sa.String(32)),
+)
 
 # the organization and its records
 
@@ -93,10 +113,11 @@ record = _table(
     _col("at", Instant),
 )
 
-commit_marker = _table(
-    "commit_marker",
-    sa.Column("id", sa.Integer, primary_key=True),
-    _col("token", sa.String(64)),  # names the last committed group: answers "did that commit happen?"
+group_mark = _table(
+    "group_mark",
+    sa.Column("writer", sa.String(32), primary_key=True),  # one opening of the database by one process
+    _col("token", sa.String(64)),  # names its last committed group: answers "did that commit happen?"
+    _col("at", Instant),
 )
 
 evidence = _table(
@@ -201,6 +222,7 @@ wallet = _table(
     _col("public_key", sa.String(130)),
     _col("status", sa.String(16)),  # Active, Inactive, Archived
     _opt("frozen_reason", Text),
+    _opt("drained_reason", Text),  # gets no new work while it is set
     _opt("compared_block", sa.BigInteger),  # the highest final block the ledger was compared with
     _opt("name", Text),
     _opt("external_id", Text),
@@ -212,6 +234,19 @@ wallet_tag = _table(
     "wallet_tag",
     sa.Column("wallet_id", Id, primary_key=True),
     sa.Column("tag", sa.String(64), primary_key=True),
+    _opt("since", sa.BigInteger),  # number of the record that put it on; null: one from before this was kept
+)
+
+# Wallets of one network that share a tag; who they are follows from the tags.
+pool = _table(
+    "pool",
+    _id(),
+    _col("name", Text),
+    _col("network", sa.String(64)),
+    _col("chain_id", sa.BigInteger),  # of the network when the pool was made; wallets of another chain are not in it
+    _col("tag", sa.String(64)),
+    _col("status", sa.String(16)),  # Active, Archived
+    _col("created_at", Instant),
 )
 
 frozen_asset = _table(
@@ -220,6 +255,41 @@ frozen_asset = _table(
     sa.Column("asset", sa.String(128), primary_key=True),
     _col("reason", Text),
     _col("at", Instant),
+)
+
+# A standing authority to keep wallets filled; what it says never changes.
+mandate = _table(
+    "mandate",
+    _id(),
+    _col("document", Json),
+    _col("status", sa.String(16)),  # Active, Archived
+    _col("created_at", Instant),
+    _opt("archived_at", Instant),
+)
+
+# Wallets that are below their minimum, and were told of.
+mandate_low = _table(
+    "mandate_low",
+    sa.Column("mandate_id", Id, primary_key=True),
+    sa.Column("wallet_id", Id, primary_key=True),
+    _col("since", Instant),
+)
+
+# What somebody else has to send to a wallet, because the treasury is not ours.
+refill_proposal = _table(
+    "refill_proposal",
+    _id(),
+    _col("mandate_id", Id, index=True),
+    _col("wallet_id", Id),
+    _col("network", sa.String(64)),
+    _col("asset", sa.String(128)),
+    _col("amount", U256),
+    _col("seen", U256),  # what has arrived since
+    _col("status", sa.String(16)),  # Open, Fulfilled, Withdrawn
+    _col("reason", Text),
+    _col("opened_at", Instant),
+    _opt("closed_at", Instant),
+    sa.Index("refill_proposal_by_wallet", "wallet_id", "asset", "status"),
 )
 
 # policies, approvals, velocity
@@ -333,6 +403,8 @@ velocity_counter = _table(
 )
 
 # The entries a counter has counted; the cumulative columns are the running totals after this row was signed.
+_SIGNED = sa.text("state = 'signed'")
+
 counter_entry = _table(
     "counter_entry",
     sa.Column("policy_id", Id, primary_key=True),
@@ -345,6 +417,9 @@ counter_entry = _table(
     _opt("total_value", U256),
     _opt("total_count", sa.BigInteger),
     _opt("total_unknown", sa.BigInteger),
+    sa.Index(
+        "counter_entry_signed", "policy_id", "scope_key", "admitted", sqlite_where=_SIGNED, postgresql_where=_SIGNED
+    ),
     sa.Index("counter_entry_by_instant", "policy_id", "scope_key", "signed_at", "admitted"),
     sa.Index("counter_entry_by_transfer", "transfer_id"),
 )
@@ -357,9 +432,25 @@ counter_correction = _table(
     sa.Column("transfer_id", Id, primary_key=True),
     _col("signed_at", Instant),
     _opt("value", U256),
+    sa.Index("counter_correction_by_instant", "policy_id", "scope_key", "signed_at"),
+)
+
+# Payouts that wait for room in a counter, in the order in which they were asked for.
+waiting = _table(
+    "waiting",
+    sa.Column("policy_id", Id, primary_key=True),
+    sa.Column("scope_key", sa.String(160), primary_key=True),
+    sa.Column("place", sa.BigInteger, primary_key=True, autoincrement=False),
+    _col("transfer_id", Id, index=True),
 )
 
 # transfers, lanes, attempts
+
+_REFILLS = sa.text("mandate_id IS NOT NULL")
+_FRESH = sa.text("state = 'ready' AND route = 'lane' AND waiting_reason IS NULL")
+_PUT_OFF = sa.text("state = 'ready' AND route = 'lane' AND waiting_reason IS NOT NULL")
+_IN_QUEUE = sa.text("state = 'ready' AND route = 'queue'")
+_TURN = ("wallet_id", "asset", "flow", "level", "ready_at", "id")
 
 transfer = _table(
     "transfer",
@@ -367,7 +458,12 @@ transfer = _table(
     _opt("external_id", sa.String(50), unique=True),
     _col("intent_digest", sa.String(64)),
     _col("intent", Json),
-    _col("wallet_id", Id, index=True),
+    _col("wallet_id", Id, index=True),  # of a pool's payout: the wallet it counts for now
+    _opt("pool_id", Id),
+    _opt("pool_seq", sa.BigInteger),  # of the newest record when it was asked for: who was in the pool then may pay
+    _opt("mandate_id", Id),  # of a refill: whose it is
+    _opt("batch_id", Id),  # of the batch it was asked for in
+    _col("route", sa.String(8), server_default="lane"),  # lane; queue, parked: of a pool, and no lane may bind it yet
     _col("network", sa.String(64)),
     _col("kind", sa.String(16)),
     _col("asset", sa.String(128)),  # native or contract
@@ -385,6 +481,8 @@ transfer = _table(
     _col("policy_set", sa.String(64)),  # digest of the policies it was judged under
     _opt("reason", Text),
     _opt("waiting_reason", Text),
+    _opt("wait_place", sa.BigInteger),  # waits for room under its caps: the order in which those were asked for
+    _opt("wait_until", Instant),
     _opt("approval_id", Id),
     _opt("transaction_id", Id),
     _opt("tx_hash", sa.String(80)),
@@ -393,10 +491,50 @@ transfer = _table(
     _col("requested_at", Instant),
     _opt("resolved_at", Instant),  # policies resolved
     _opt("ready_at", Instant),
+    _col("flow", sa.String(130), server_default=""),  # what it takes turns with: initiator and batch
+    _col("level", sa.Integer, server_default="1"),  # of its priority; the lowest goes first
     _opt("signed_at", Instant),
     _opt("broadcast_at", Instant),
     _opt("confirmed_at", Instant),
     sa.Index("transfer_by_state", "state", "ready_at"),
+    sa.Index("transfer_by_request", "requested_at", "id"),
+    sa.Index(
+        "transfer_by_batch",
+        "batch_id",
+        sqlite_where=sa.text("batch_id IS NOT NULL"),
+        postgresql_where=sa.text("batch_id IS NOT NULL"),
+    ),
+    sa.Index(
+        "transfer_by_wait",
+        "wait_place",
+        "wait_until",
+        sqlite_where=sa.text("wait_place IS NOT NULL"),
+        postgresql_where=sa.text("wait_place IS NOT NULL"),
+    ),
+    # What a lane may send, in the order of ``core.turns``; then what has a reason to wait.
+    sa.Index("transfer_to_send", *_TURN, sqlite_where=_FRESH, postgresql_where=_FRESH),
+    sa.Index("transfer_put_off", *_TURN, sqlite_where=_PUT_OFF, postgresql_where=_PUT_OFF),
+    sa.Index("transfer_by_pool", "pool_id", "state", "route", "ready_at", "id"),
+    sa.Index(
+        "transfer_in_queue",
+        *("pool_id", "flow", "level", "ready_at", "id"),
+        sqlite_where=_IN_QUEUE,
+        postgresql_where=_IN_QUEUE,
+    ),
+    # Payouts, of which there are far more, are not in it.
+    sa.Index("transfer_by_mandate", "mandate_id", "requested_at", sqlite_where=_REFILLS, postgresql_where=_REFILLS),
+)
+
+# Payouts that were asked for in one signed call. What became of each is told by its transfer.
+batch = _table(
+    "batch",
+    _id(),
+    _col("digest", sa.String(64)),  # of its items, as it was signed
+    _col("initiator_id", Id),
+    _col("credential_id", Id),  # uuid of the key that signed it
+    _col("items", Json),  # [[externalId, null or the error it was refused with], ...] in their order
+    _col("created_at", Instant),
+    sa.UniqueConstraint("initiator_id", "digest"),
 )
 
 transition = _table(
@@ -439,6 +577,9 @@ transaction = _table(
     sa.Index("transaction_by_state", "state", "wallet_id", "nonce"),
 )
 
+_TO_SIGN = sa.text("raw IS NULL")
+_TO_SEND = sa.text("raw IS NOT NULL AND sent_at IS NULL")
+
 # What was signed for a slot, or is about to be. All signed ones stay live until the slot is final.
 attempt = _table(
     "attempt",
@@ -459,6 +600,9 @@ attempt = _table(
     _opt("last_answer", Text),
     _col("created_at", Instant),
     sa.UniqueConstraint("transaction_id", "number"),
+    # The few that something is to be done with, among all there ever were.
+    sa.Index("attempt_to_sign", "transaction_id", sqlite_where=_TO_SIGN, postgresql_where=_TO_SIGN),
+    sa.Index("attempt_to_send", "transaction_id", sqlite_where=_TO_SEND, postgresql_where=_TO_SEND),
 )
 
 # What is known of a network's final blocks, and whether they were taken back.
@@ -484,7 +628,7 @@ stop = _table(
 # The newest entry of the signer's journal whose effect is in this database: an older copy of it shows.
 signer_mark = _table(
     "signer_mark",
-    sa.Column("id", sa.Integer, primary_key=True),  # 1
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # 1
     _col("journal_id", sa.String(64)),
     _col("sequence", sa.BigInteger),
 )
@@ -493,7 +637,7 @@ signer_mark = _table(
 
 account = _table(
     "account",
-    _id(),  # "<owner>/<asset>/<kind>"
+    sa.Column("id", sa.String(256), primary_key=True),  # "<owner>/<asset>/<kind>"
     _col("owner", Id, index=True),  # wallet id, or the network name for the world's accounts
     _col("network", sa.String(64)),
     _col("asset", sa.String(128)),
@@ -506,7 +650,7 @@ account = _table(
 
 posting = _table(
     "posting",
-    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("id", Serial, primary_key=True),
     _col("entry", Id, index=True),  # postings of one entry sum to zero for each asset
     _col("account_id", sa.String(256), index=True),
     _col("side", sa.String(8)),  # debit, credit
@@ -521,7 +665,7 @@ posting = _table(
 
 event = _table(
     "event",
-    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("seq", Serial, primary_key=True),
     _col("id", Id, unique=True),
     _col("kind", sa.String(64)),
     _col("subject", Id, index=True),

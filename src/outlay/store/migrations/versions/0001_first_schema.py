@@ -3,19 +3,20 @@
 import sqlalchemy as sa
 from alembic import op
 
-from outlay.store.schema import U256, Json
+from outlay.store.schema import U256, Json, Serial
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+phase = "pre"
 
 
 def upgrade() -> None:
     """Apply."""
     op.create_table(
         "account",
-        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=256), nullable=False),
         sa.Column("owner", sa.String(length=64), nullable=False),
         sa.Column("network", sa.String(length=64), nullable=False),
         sa.Column("asset", sa.String(length=128), nullable=False),
@@ -128,7 +129,7 @@ def upgrade() -> None:
         sa.Column("evidence_id", sa.String(length=64), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("approval_id", "user_id", "groups_digest"),
+        sa.UniqueConstraint("approval_id", "user_id", "groups_digest", name="uq_decision_approval_id"),
     )
     op.create_table(
         "delivery",
@@ -171,7 +172,7 @@ def upgrade() -> None:
 
     op.create_table(
         "event",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", Serial, nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("kind", sa.String(length=64), nullable=False),
         sa.Column("subject", sa.String(length=64), nullable=False),
@@ -254,7 +255,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "posting",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", Serial, nullable=False),
         sa.Column("entry", sa.String(length=64), nullable=False),
         sa.Column("account_id", sa.String(length=256), nullable=False),
         sa.Column("side", sa.String(length=8), nullable=False),

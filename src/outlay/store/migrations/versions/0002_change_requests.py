@@ -7,6 +7,7 @@ revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+phase = "pre"
 
 NAMES = {"uq": "uq_%(table_name)s_%(column_0_name)s"}
 """What constraints without a name are called while a table is written anew."""

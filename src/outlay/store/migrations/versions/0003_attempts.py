@@ -9,6 +9,7 @@ revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
+phase = "post"  # it moves columns
 
 _MOVED = ("gas_limit", "max_fee_per_gas", "max_priority_fee_per_gas", "raw", "hash", "sent_at", "last_answer")
 
@@ -41,8 +42,9 @@ def upgrade() -> None:
     op.execute(
         "INSERT INTO attempt (id, transaction_id, number, purpose, gas_limit, max_fee_per_gas,"
         " max_priority_fee_per_gas, legacy, raw, hash, signed_at, first_sent_at, sent_at, last_answer, created_at)"
-        " SELECT t.id, t.id, 1, 'payout', t.gas_limit, t.max_fee_per_gas, t.max_priority_fee_per_gas, 0, t.raw, t.hash,"
-        " CASE WHEN t.raw IS NULL THEN NULL ELSE t.created_at END, t.sent_at, t.sent_at, t.last_answer, t.created_at"
+        " SELECT t.id, t.id, 1, 'payout', t.gas_limit, t.max_fee_per_gas, t.max_priority_fee_per_gas, FALSE, t.raw,"
+        " t.hash, CASE WHEN t.raw IS NULL THEN NULL ELSE t.created_at END, t.sent_at, t.sent_at, t.last_answer,"
+        " t.created_at"
         ' FROM "transaction" t'
     )
     with op.batch_alter_table("transaction") as batch:
@@ -74,7 +76,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "signer_mark",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("journal_id", sa.String(length=64), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
