@@ -4,8 +4,9 @@ from typing import Any
 
 
 def policy_document(rule: dict[str, Any], action: dict[str, Any], **filters: Any) -> dict[str, Any]:
-    """Return a policy; ``tags`` keeps wallets with any of these tags, ``only`` these wallets."""
-    document: dict[str, Any] = {"name": "a policy", "activityKind": "Wallets:Sign", "rule": rule, "action": action}
+    """Return a policy of a ``kind``; ``tags`` keeps wallets with any of these tags, ``only`` these wallets."""
+    kind = filters.get("kind", "Wallets:Sign")
+    document: dict[str, Any] = {"name": "a policy", "activityKind": kind, "rule": rule, "action": action}
     wanted: dict[str, Any] = {}
     if "tags" in filters:
         wanted["walletTags"] = {"hasAny": list(filters["tags"])}

@@ -10,7 +10,7 @@ import pytest
 
 from outlay.actions import organization, policies
 from outlay.actions.act import CHALLENGE_LIFE, TOKEN_LIFE, Act
-from outlay.actions.admit import request_transfer
+from outlay.actions.admit import Ask, request_transfer
 from outlay.config import parse
 from outlay.core.errors import (
     ActionReplayed,
@@ -151,17 +151,8 @@ def attempt(world: World, by: Actor, wallet: str, amount: str = "5") -> Attempt:
 
     def use(call: Any, method: str = "POST", where: str = path, body: Any = payload) -> Any:
         def action(act: Act) -> Any:
-            return request_transfer(
-                act,
-                wallet,
-                kind="Native",
-                contract=None,
-                to=ALICE,
-                amount=amount,
-                priority=None,
-                external_id="order-1",
-                quote_of=world.quote,
-            )
+            ask = Ask(wallet_id=wallet, kind="Native", contract=None, to=ALICE, amount=amount, external_id="order-1")
+            return request_transfer(act, ask, quote_of=world.quote)
 
         return world.send(by, call, method, where, body, "Wallets:Transfers:Create", action)
 

@@ -7,7 +7,7 @@ engine's units are called as the engine calls them. A whole world costs some mil
 import asyncio
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -23,16 +23,18 @@ from outlay.actions import (
     people,
     permissions,
     policies,
+    pools,
     sending,
     wallets,
     withdraw,
 )
 from outlay.actions import decide as decisions
 from outlay.actions.act import TOKEN_LIFE, Act, SignedCall, authenticate
-from outlay.actions.admit import request_transfer
-from outlay.actions.finality import Mined
+from outlay.actions.admit import Ask, request_transfer
+from outlay.actions.finality import Final, Mined
 from outlay.actions.perform import perform
 from outlay.actions.sending import Candidate, SignedBytes
+from outlay.actions.signed_message import SignedMessage
 from outlay.actions.work import Work, open_work
 from outlay.config import Config, parse
 from outlay.core.asset import NATIVE, Asset
@@ -59,6 +61,7 @@ from outlay.store import approvals, lanes, ledger, transfers, users
 from outlay.store import permissions as permission_rows
 from outlay.store.database import Database, Row, Unit
 from outlay.store.schema import event
+from tests import postgres
 from tests.actions.documents import policy_document
 from tests.actions.seams import FakeClock, SeededEntropy, empty_database, forget_durability
 
@@ -117,9 +120,12 @@ class World:
         self.config: Config = parse(settings)
         self.clock, self.entropy = FakeClock(), SeededEntropy(seed)
         self.prices: dict[str, Decimal] = dict(self.config.prices)
-        (folder / "outlay.db").write_bytes(empty_database())
-        self.db = Database(folder / "outlay.db")
-        sa.event.listen(self.db.engine, "connect", forget_durability)
+        self._closing = ExitStack()
+        where = self._closing.enter_context(postgres.database(folder / "outlay.db"))
+        self.db = Database(where)
+        if isinstance(where, Path):
+            where.write_bytes(empty_database())
+            sa.event.listen(self.db.engine, "connect", forget_durability)
         private, public = new_key_pair()
         with self.unit() as unit:
             founded = organization.found(
@@ -146,6 +152,7 @@ class World:
 
     def close(self) -> None:
         self.db.close()
+        self._closing.close()
 
     @contextmanager
     def unit(self) -> Iterator[Unit]:
@@ -202,7 +209,7 @@ class World:
     def send(
         self,
         actor: Actor,
-        call: SignedCall,
+        call: SignedCall | SignedMessage,
         method: str,
         path: str,
         payload: Any,
@@ -463,7 +470,7 @@ class World:
                 lambda act, each=each: permissions.revoke(act, each.permission_id, each.assignment_id),  # type: ignore[misc]
             )
 
-    def deactivate(self, actor: Actor) -> None:
+    def deactivate(self, actor: Actor, *, service_account: bool = False) -> None:
         """Switch somebody off."""
         path = f"/auth/users/{actor.user_id}/deactivate"
         self.call(
@@ -472,7 +479,7 @@ class World:
             path,
             {},
             "Auth:Users:Deactivate",
-            lambda act: people.deactivate(act, actor.user_id, service_account=False),
+            lambda act: people.deactivate(act, actor.user_id, service_account=service_account),
         )
 
     # --- wallets and policies -------------------------------------------------------------------------------------
@@ -597,15 +604,78 @@ class World:
             "Wallets:Transfers:Create",
             lambda act: request_transfer(
                 act,
-                wallet_id,
-                kind=payload["kind"],
-                contract=payload.get("contract"),
-                to=to,
-                amount=amount,
-                priority=None,
-                external_id=name,
+                Ask(
+                    wallet_id=wallet_id,
+                    kind=payload["kind"],
+                    contract=payload.get("contract"),
+                    to=to,
+                    amount=amount,
+                    external_id=name,
+                ),
                 quote_of=self.quote,
             ),
+        )
+        return answer
+
+    def pool(self, tag: str, *, network: str = NETWORK) -> str:
+        """Make a pool of the wallets that carry a tag; return its id."""
+        payload = {"name": f"pool {tag}", "network": network, "tag": tag}
+        made = self.call(
+            self.admin, "POST", "/v1/pools", payload, "Pools:Create", lambda act: pools.create(act, **payload)
+        )
+        return str(made["id"])
+
+    def archive_pool(self, pool_id: str) -> Any:
+        """Let a pool take nothing new."""
+        path = f"/v1/pools/{pool_id}/archive"
+        return self.call(self.admin, "POST", path, {}, "Pools:Archive", lambda act: pools.archive(act, pool_id))
+
+    def drain(self, wallet_id: str, reason: str = "is looked after") -> Any:
+        """Give a wallet no new work."""
+        path, payload = f"/v1/wallets/{wallet_id}/drain", {"reason": reason}
+        return self.call(
+            self.admin, "POST", path, payload, "Wallets:Drain", lambda act: pools.drain(act, wallet_id, reason=reason)
+        )
+
+    def resume(self, wallet_id: str) -> Any:
+        """Give a drained wallet work again."""
+        path = f"/v1/wallets/{wallet_id}/resume"
+        return self.call(self.admin, "POST", path, {}, "Wallets:Drain", lambda act: pools.resume(act, wallet_id))
+
+    def pay_pool(
+        self,
+        by: Actor,
+        pool_id: str,
+        dollars: int,
+        *,
+        to: str = ALICE,
+        external_id: str | None = None,
+        units: int = 0,
+        native: bool = False,
+    ) -> dict[str, Any]:
+        """Request a payout as ``pay`` does, of a pool."""
+        ask = Ask(
+            kind="Native" if native else "Erc20",
+            contract=None if native else USDC,
+            to=to,
+            amount=str(units if native else dollars * DOLLAR + units),
+            external_id=external_id or f"payout-{next(self._numbers)}",
+            pool_id=pool_id,
+        )
+        payload = {
+            "externalId": ask.external_id,
+            "poolId": pool_id,
+            "asset": ask.contract or NATIVE,
+            "recipient": to,
+            "amount": ask.amount,
+        }
+        answer: dict[str, Any] = self.call(
+            by,
+            "POST",
+            "/v1/payouts",
+            payload,
+            "Wallets:Transfers:Create",
+            lambda act: request_transfer(act, ask, quote_of=self.quote),
         )
         return answer
 
@@ -683,7 +753,7 @@ class World:
             sending.note_sent(work, row.wallet_id, fence, [(row.transaction_id, "accepted")])
         with self.work() as work:
             seen = Mined(attempt_id=row.transaction_id, block_number=7, block_hash="0x07")
-            finality.note_mined(work, row.transaction_id, seen)
+            finality.note_mined(work, [seen])
 
     def settle(self, transfer_id: str, kind: str = "exact", *, fee: int = 1000) -> str:
         """End a mined payout: ``exact`` pays, ``nothing`` is a final revert, ``mismatch`` pays half."""
@@ -692,7 +762,8 @@ class World:
         effect = Effect(kind=kind, outflow=outflow, why="half is missing")  # type: ignore[arg-type]
         fence = self.lease(row.wallet_id)
         with self.work() as work:
-            finality.settle_payout(work, fence, row.transaction_id, effect, fee=fee)
+            final = Final(slot_id=row.transaction_id, effect=effect, fee=fee)
+            finality.settle_payouts(work, fence, [final])
         return self.state(transfer_id)
 
     def expire(self) -> bool:

@@ -1,28 +1,35 @@
-"""Admission: a signed request becomes a transfer, judged and recorded in one unit."""
+"""Admission: signed requests become transfers, judged and recorded in one unit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from outlay.actions import present
-from outlay.actions.act import Act, policy_set_digest
-from outlay.actions.change import change
-from outlay.actions.judge import ADMISSION, Judgement, judge, keep, open_approval
-from outlay.actions.organization import require_applied
-from outlay.core import ids
+from outlay.actions.act import Act
+from outlay.actions.admission import Admissions, Asked
+from outlay.actions.work import Work
+from outlay.config import Config
 from outlay.core.address import ZERO
 from outlay.core.asset import Asset
-from outlay.core.errors import Conflict, HeadMoved, InvalidInput, NotFound, PreconditionFailed, Unavailable
+from outlay.core.errors import (
+    Conflict,
+    HeadMoved,
+    InvalidInput,
+    NotFound,
+    OutlayError,
+    PreconditionFailed,
+    Refused,
+    Unavailable,
+)
 from outlay.core.faultpoint import fault
-from outlay.core.intent import Intent, read_intent
-from outlay.core.money import value_of
-from outlay.core.policy import Facts, required_groups
+from outlay.core.intent import read_intent
+from outlay.core.pool import Route
 from outlay.core.price import Quote
-from outlay.core.transfer import RESTORED, Event
-from outlay.core.velocity import countable
+from outlay.core.transfer import RESTORED
 from outlay.evidence import record as records
 from outlay.evidence.canonical import digest
-from outlay.store import organizations, recovery, stops, transfers, velocity, wallets, webhooks
-from outlay.store.database import Row
+from outlay.store import organizations, recovery, transfers
+from outlay.store.database import Row, Unit
 
 _JUDGED_BY = (
     records.POLICY_CREATED,
@@ -34,32 +41,50 @@ _JUDGED_BY = (
 )
 """Records that may change what policies say about a payout."""
 
+_POOLED_BY = (*_JUDGED_BY, records.WALLET_CREATED, records.POOL_CREATED, records.POOL_ARCHIVED)
+"""Records that may also change which wallets could pay what names a pool."""
+
 QuoteOf = Callable[[Asset], Quote | None]
+Answers = list[dict[str, Any] | Refused]
 
 
-def request_transfer(
-    act: Act,
-    wallet_id: str,
-    *,
-    kind: str,
-    contract: str | None,
-    to: str,
-    amount: str,
-    priority: str | None,
-    external_id: str | None,
-    quote_of: QuoteOf,
-) -> dict[str, Any]:
-    """Admit a payout: the same intent again returns the same transfer, for ever.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One payout as it is asked for; either a wallet or a pool is named."""
+
+    kind: str  #: ``Native`` or ``Erc20``
+    contract: str | None  #: the token, for ``Erc20``
+    to: str
+    amount: str  #: base units as digits
+    external_id: str | None  #: the caller's own id of this payout
+    wallet_id: str | None = None
+    pool_id: str | None = None
+    priority: str | None = None  #: Slow, Standard or Fast; None is Standard
+    memo: str = ""
+    body: Any = None  #: the request as it is answered; None: what was signed
+    proof: str | None = None  #: canonical text of its evidence, a row's of a batch; None: that of the signed call
+
+
+Show = Callable[[Unit, Any, Config], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """The payouts of one signed call."""
+
+    act: Act
+    asks: Sequence[Ask]
+    quote_of: QuoteOf
+    batch: str | None = None
+    show: Show = present.transfer_now  #: how a transfer is answered
+
+
+def request_transfer(act: Act, ask: Ask, *, quote_of: QuoteOf) -> dict[str, Any]:
+    """Admit one payout: the same intent again returns the same transfer, for ever.
 
     Args:
         act: the signed call.
-        wallet_id: the paying wallet.
-        kind: ``Native`` or ``Erc20``.
-        contract: the token, for ``Erc20``.
-        to: recipient address.
-        amount: base units as digits.
-        priority: Slow, Standard or Fast; None is Standard.
-        external_id: the caller's own id of this payout.
+        ask: the payout.
         quote_of: gives the price of an asset, or None.
 
     Raises:
@@ -67,67 +92,152 @@ def request_transfer(
         HeadMoved: policies were changed after it was signed.
         Unavailable: the money settings are not the signed ones.
     """
-    wallet = wallets.find(act.unit, wallet_id)
-    if wallet is None:
-        raise NotFound("no such wallet")
-    intent = _read_intent(
-        act,
-        wallet,
-        contract=contract,
-        to=to,
-        amount=amount,
-        priority=priority,
-        external_id=external_id,
+    (answer,) = request_payouts(act, [ask], quote_of=quote_of)
+    if isinstance(answer, Refused):
+        raise answer
+    act.result_id = answer["id"]
+    return answer
+
+
+def request_payouts(
+    act: Act, asks: Sequence[Ask], *, quote_of: QuoteOf, batch: str | None = None
+) -> list[dict[str, Any] | Refused]:
+    """Admit many payouts of one signed call, in order; return the transfer or the refusal of each.
+
+    What is refused leaves nothing behind. The caller sets ``act.result_id``.
+
+    Args:
+        act: the signed call.
+        asks: the payouts.
+        quote_of: gives the price of an asset, or None.
+        batch: id of the batch they belong to.
+
+    Raises:
+        HeadMoved: policies were changed after it was signed.
+        Unavailable: the money settings are not the signed ones.
+    """
+    return order_payouts(Order(act=act, asks=asks, quote_of=quote_of, batch=batch))
+
+
+def order_payouts(order: Order) -> Answers:
+    """Admit the payouts of one signed call; raises as ``request_payouts``."""
+    (answers,) = admit_many(order.act.work, [order])
+    if isinstance(answers, Exception):
+        raise answers
+    return answers
+
+
+def admit_many(work: Work, orders: Sequence[Order]) -> list[Answers | OutlayError]:
+    """Admit the payouts of many signed calls, in order.
+
+    Returns:
+        for each order the transfer or the refusal of each of its payouts, or the error that refuses all of them
+        (see ``request_payouts``).
+    """
+    admissions = Admissions(work)
+    asks = [ask for order in orders for ask in order.asks]
+    admissions.expect(
+        {ask.wallet_id for ask in asks if ask.wallet_id is not None},
+        {ask.external_id for ask in asks if ask.external_id is not None},
     )
-    intent_digest = digest(intent.document())
-    existing = transfers.find_by_external_id(act.unit, external_id) if external_id is not None else None
-    if existing is not None:
-        return _same_or_conflict(act, existing, intent_digest)
-    require_applied(act.unit, act.config)
-    _check_policies_seen(act)
-    asset = _check_payable(act, wallet, intent)
-    row, judgement = _admit(act, wallet, intent, intent_digest, kind, asset, quote_of(asset))
-    act.result_id = row.id
+    read = [[_read(admissions, order, ask) for ask in order.asks] for order in orders]
+    admissions.expect_judging(each for found in read for each in found if isinstance(each, Asked))
+    answers: list[Answers | OutlayError] = []
+    for order, found in zip(orders, read, strict=True):
+        try:
+            answers.append(_carry_out(admissions, order, found))
+        except (HeadMoved, Unavailable) as error:
+            answers.append(error)
     fault("admit.before_commit")
-    return present.transfer(_apply(act, row, judgement, wallet), act.config)
+    admissions.write()
+    return answers
 
 
-def _read_intent(
-    act: Act,
-    wallet: Row,
-    *,
-    contract: str | None,
-    to: str,
-    amount: str,
-    priority: str | None,
-    external_id: str | None,
-) -> Intent:
-    if external_id is None and act.config.api.require_external_id:
-        raise InvalidInput(
-            "give every payout an id of your own, so that a retry cannot pay twice (setting api.require_external_id)",
-            field="externalId",
+def _read(admissions: Admissions, order: Order, ask: Ask) -> Asked | Refused:
+    """Read what is asked for; whether it may be paid is not looked at yet."""
+    act = order.act
+    try:
+        if ask.external_id is None and act.config.api.require_external_id:
+            raise InvalidInput(
+                "give every payout an id of your own, so that a retry cannot pay twice"
+                " (setting api.require_external_id)",
+                field="externalId",
+            )
+        payer = admissions.wallet(ask.wallet_id or "") if ask.pool_id is None else admissions.payers.pool(ask.pool_id)
+        if payer is None:
+            raise NotFound("no such wallet")
+        intent = read_intent(
+            org=act.org.id,
+            initiator=act.caller.user_id,
+            wallet=ask.wallet_id,
+            pool=ask.pool_id,
+            network=payer.network,
+            chain_id=payer.chain_id,
+            contract=ask.contract,
+            to=ask.to,
+            amount=ask.amount,
+            priority=ask.priority,
+            external_id=ask.external_id,
+            memo=ask.memo,
         )
-    return read_intent(
-        org=act.org.id,
-        initiator=act.caller.user_id,
-        wallet=wallet.id,
-        network=wallet.network,
-        chain_id=wallet.chain_id,
-        contract=contract,
-        to=to,
-        amount=amount,
-        priority=priority,
-        external_id=external_id,
+        payers: Sequence[Row] = [payer]
+        columns: dict[str, Any] = {} if order.batch is None else {"batch_id": order.batch}
+        if intent.pool is not None:
+            payers = admissions.payers.of(intent.pool, asset=intent.asset, amount=int(intent.amount))
+            columns |= {"pool_id": intent.pool, "pool_seq": admissions.payers.seq, "route": Route.QUEUE}
+    except Refused as refused:
+        return refused
+    return Asked(
+        act=act,
+        intent=intent,
+        intent_digest=digest(intent.document()),
+        payers=payers,
+        columns=columns,
+        kind=ask.kind,
+        body=ask.body,
+        proof=ask.proof,
     )
 
 
-def _same_or_conflict(act: Act, existing: Row, intent_digest: str) -> dict[str, Any]:
+def _carry_out(admissions: Admissions, order: Order, found: Sequence[Asked | Refused]) -> Answers:
+    """Answer the payouts of one call; what refuses all of them is raised before the first is admitted."""
+    asked = [each for each in found if isinstance(each, Asked)]
+    fresh = [each for each in asked if _existing(admissions, each) is None]
+    if fresh:
+        admissions.require_settings()
+        _check_policies_seen(order.act, _POOLED_BY if any(each.intent.pool for each in fresh) else _JUDGED_BY)
+    for each in fresh:
+        if order.act.config.network(each.intent.network) is None:
+            raise Unavailable(f"network {each.intent.network} is not configured on this server")
+    return [_answer(admissions, order, each) for each in found]
+
+
+def _existing(admissions: Admissions, asked: Asked) -> Any:
+    return None if asked.intent.external_id is None else admissions.transfer_of(asked.intent.external_id)
+
+
+def _answer(admissions: Admissions, order: Order, asked: Asked | Refused) -> dict[str, Any] | Refused:
+    if isinstance(asked, Refused):
+        return asked
+    try:
+        existing = _existing(admissions, asked)
+        if existing is not None:
+            row = _same_or_conflict(admissions, order.act, existing, asked.intent_digest)
+        else:
+            asset = _check_payable(admissions, asked)
+            row = admissions.admit(asked, asset, order.quote_of(asset))
+        return order.show(order.act.unit, row, order.act.config)
+    except Refused as refused:
+        return refused
+
+
+def _same_or_conflict(admissions: Admissions, act: Act, existing: Any, intent_digest: str) -> Any:
     if existing.intent_digest == intent_digest:
-        act.result_id = existing.id
         if existing.flag == RESTORED:  # its program still wants it: that is what it waited for
             recovery.trust_again(act.unit, existing.id)
             existing = transfers.get(act.unit, existing.id)
-        return present.transfer_now(act.unit, existing, act.config)
+            admissions.remember(existing)
+        return existing
     if existing.initiator_id != act.caller.user_id:
         raise Conflict("Conflicting transfer with same externalId", duplicate={"externalId": existing.external_id})
     raise Conflict(
@@ -136,142 +246,73 @@ def _same_or_conflict(act: Act, existing: Row, intent_digest: str) -> dict[str, 
     )
 
 
-def _check_policies_seen(act: Act) -> None:
+def _check_policies_seen(act: Act, kinds: Collection[str]) -> None:
     """Refuse a request that was signed under other policies: the signer judges it by those, and they were not asked.
 
     Raises:
         HeadMoved: policies, tags or settings were changed since it was signed.
     """
     seen = act.call.preimage.records_head
-    if seen != act.org.head and organizations.was_changed(act.unit, seen, _JUDGED_BY):
+    if seen != act.org.head and organizations.was_changed(act.unit, seen, kinds):
         raise HeadMoved("policies or tags were changed after this payout was signed: sign it again")
 
 
-def _check_payable(act: Act, wallet: Row, intent: Intent) -> Asset:
+def _check_payable(admissions: Admissions, asked: Asked) -> Asset:
     """Refuse recipients that lose money, assets nobody vouched for, and wallets that are stopped."""
-    network = act.config.network(wallet.network)
-    if network is None:
-        raise Unavailable(f"network {wallet.network} is not configured on this server")
-    if network.chain_id != wallet.chain_id:
-        raise PreconditionFailed(
-            f"wallet {wallet.id} was made for chain {wallet.chain_id}, {wallet.network} is now {network.chain_id}:"
-            " make another wallet"
-        )
+    config, intent = asked.act.config, asked.intent
+    for wallet in asked.payers:
+        _check_chain(config, wallet)
     if intent.recipient == ZERO:
         raise InvalidInput("the zero address belongs to nobody: money sent there is lost", field="to")
-    if intent.recipient == wallet.address:
+    if any(intent.recipient == wallet.address for wallet in asked.payers):
         raise InvalidInput("the recipient is the paying wallet itself", field="to")
-    tokens = {asset.contract for asset in act.config.assets_of(intent.network)} - {None}
-    if intent.recipient in tokens:
+    if intent.recipient in admissions.tokens_of(intent.network):
         raise InvalidInput("the recipient is a token contract: money sent there is usually lost", field="to")
-    asset = act.config.find_asset(intent.network, intent.asset)
+    asset = config.find_asset(intent.network, intent.asset)
     if asset is None:
         raise InvalidInput(
             f"this token is not listed for {intent.network}: an admin adds it to [[assets]] and applies the settings",
             field="contract",
         )
+    _check_payers(admissions, asked)
+    frozen = admissions.frozen_assets.get((intent.network, intent.asset))
+    if frozen is not None:
+        raise PreconditionFailed(f"{asset.symbol} on {intent.network} is frozen: {frozen}")
+    return asset
+
+
+def _check_chain(config: Config, wallet: Row) -> None:
+    network = config.network(wallet.network)
+    if network is None or network.chain_id != wallet.chain_id:
+        raise PreconditionFailed(
+            f"wallet {wallet.id} was made for chain {wallet.chain_id},"
+            f" {wallet.network} is now {None if network is None else network.chain_id}: make another wallet"
+        )
+
+
+def _check_payers(admissions: Admissions, asked: Asked) -> None:
+    """Refuse what nobody could pay now because whoever may is stopped; one wallet of a pool that is not is enough."""
+    if asked.intent.pool is not None:
+        admissions.payers.require_open(asked.intent.pool)
+    refusals: list[PreconditionFailed] = []
+    for wallet in asked.payers:
+        try:
+            _check_wallet(admissions, wallet, asked.act.caller.user_id)
+            return
+        except PreconditionFailed as refused:
+            refusals.append(refused)
+    if len(refusals) == 1:
+        raise refusals[0]
+    raise PreconditionFailed(f"no wallet of the pool pays now; {refusals[0].message}")
+
+
+def _check_wallet(admissions: Admissions, wallet: Row, initiator_id: str) -> None:
     if wallet.status != "Active":
         raise PreconditionFailed(f"wallet {wallet.id} is {wallet.status}")
     if wallet.frozen_reason is not None:
         raise PreconditionFailed(f"wallet {wallet.id} is frozen: {wallet.frozen_reason}")
-    stopped = stops.why_stopped(act.unit, network=wallet.network, wallet_id=wallet.id, identity_id=act.caller.user_id)
+    if wallet.drained_reason is not None:
+        raise PreconditionFailed(f"wallet {wallet.id} is drained: {wallet.drained_reason}")
+    stopped = admissions.stops.why(network=wallet.network, wallet_id=wallet.id, identity_id=initiator_id)
     if stopped is not None:
         raise PreconditionFailed(stopped)
-    frozen = wallets.find_frozen_asset(act.unit, network=intent.network, asset=intent.asset)
-    if frozen is not None:
-        raise PreconditionFailed(f"{asset.symbol} on {intent.network} is frozen: {frozen.reason}")
-    return asset
-
-
-def _admit(
-    act: Act,
-    wallet: Row,
-    intent: Intent,
-    intent_digest: str,
-    kind: str,
-    asset: Asset,
-    quote: Quote | None,
-) -> tuple[Row, Judgement]:
-    amount = int(intent.amount)
-    value = None if quote is None else value_of(amount, decimals=asset.decimals, price=quote.price)
-    transfer_id = act.new_id(ids.TRANSFER)
-    facts = Facts(
-        value=value,
-        recipient=intent.recipient,
-        price=None if quote is None else format(quote.price, "f"),
-        price_source=None if quote is None else quote.source,
-        price_at=None if quote is None else quote.at,
-        network=intent.network,
-        tid=asset.tid,
-        amount=amount,
-    )
-    judgement = judge(
-        act.work,
-        wallet_id=wallet.id,
-        recipient=intent.recipient,
-        initiator_id=act.caller.user_id,
-        facts=facts,
-    )
-    row = transfers.add(
-        act.unit,
-        id=transfer_id,
-        external_id=intent.external_id,
-        intent_digest=intent_digest,
-        intent=intent.document(),
-        wallet_id=wallet.id,
-        network=wallet.network,
-        kind=kind,
-        asset=intent.asset,
-        recipient=intent.recipient,
-        amount=amount,
-        request_body=act.payload,
-        initiator_id=act.caller.user_id,
-        token_id=act.caller.token_id,
-        credential_id=act.credential.uuid,
-        # What no counter could add up has no column either; it is above any limit a rule may have.
-        value=countable(value),
-        price=None if quote is None else quote.document(),
-        policy_set=policy_set_digest(act.unit),
-        requested_at=act.now,
-    )
-    act.keep_evidence(transfer_id)
-    webhooks.emit(
-        act.unit,
-        kind="wallet.transfer.requested",
-        subject=transfer_id,
-        data={"transferRequest": present.transfer(row, act.config)},
-        now=act.now,
-        entropy=act.entropy,
-    )
-    keep(act.work, judgement, row, moment=ADMISSION)
-    return row, judgement
-
-
-def _apply(act: Act, row: Row, judgement: Judgement, wallet: Row) -> Row:
-    """Act on the verdict."""
-    said = judgement.verdict
-    if said.kind == "block":
-        return change(
-            act.work,
-            row,
-            Event.BLOCKED,
-            detail={"reasons": list(said.reasons)},
-            reason=" ".join(said.reasons),
-            resolved_at=act.now,
-        )
-    velocity.admit(
-        act.unit,
-        # The organization's counters count every wallet, so all active policies are offered.
-        judgement.active,
-        transfer_id=row.id,
-        wallet_id=wallet.id,
-        tags=judgement.tags,
-        recipient=row.recipient,
-        initiator_id=row.initiator_id,
-        value=row.value,
-    )
-    if said.kind == "allow":
-        return change(act.work, row, Event.ALLOWED, resolved_at=act.now, ready_at=act.now)
-    held = change(act.work, row, Event.HELD, detail={"reasons": list(said.reasons)})
-    open_approval(act.work, held, required_groups(judgement.holding), judgement.holding)
-    return transfers.get(act.unit, held.id)

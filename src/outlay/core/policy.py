@@ -1,8 +1,9 @@
 """Policies: what a payout must pass before it may leave.
 
-Every active policy whose filters match is evaluated, always all of them, in any order. A triggered ``Block`` blocks;
-otherwise every group of every triggered ``RequestApproval`` has to agree; ``NoAction`` only reports. No rule allows
-anything, so adding a policy never lets a payout through, except where it is the first to match and the default is to
+Every active policy whose filters match is evaluated, always all of them, in any order. A triggered ``Block`` blocks,
+unless all those that triggered let the payout wait for room, which it then does before anybody is asked; otherwise
+every group of every triggered ``RequestApproval`` has to agree; ``NoAction`` only reports. No rule allows anything, so
+adding a policy never lets a payout through, except where it is the first to match and the default is to
 block. What cannot be judged triggers.
 """
 
@@ -15,11 +16,13 @@ from outlay.core.money import format_value
 from outlay.core.seams import Instant
 from outlay.core.velocity import Scope, Window
 
-WALLETS_SIGN = "Wallets:Sign"
+WALLETS_SIGN, WALLETS_REFILL = "Wallets:Sign", "Wallets:Refill"
+PAYING = (WALLETS_SIGN, WALLETS_REFILL)
+"""The kinds of policies that are about money that leaves a wallet: payouts, and refills under a mandate."""
 POLICIES_MODIFY, PERMISSIONS_MODIFY, PERMISSIONS_ASSIGN = "Policies:Modify", "Permissions:Modify", "Permissions:Assign"
 UNFREEZE = "Outlay:Unfreeze"
 GOVERNING = (POLICIES_MODIFY, PERMISSIONS_MODIFY, PERMISSIONS_ASSIGN, UNFREEZE)
-"""The kinds of policies that are about changes of settings; the other is about payouts."""
+"""The kinds of policies that are about changes of settings."""
 CURRENCY = "USD"
 
 
@@ -112,9 +115,13 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Refuses the payout."""
+    """Refuses the payout, or has it wait for room under the limit."""
 
+    wait: int | None = None  #: minutes it may wait, 1 to 10,080; only velocity rules have it; None: refused at once
     kind = "Block"
+
+
+PER_ROW, PER_BATCH = "row", "batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,7 @@ class RequestApproval:
 
     auto_reject_timeout: int | None  #: minutes, 1 or more; None: waits for ever
     groups: tuple[Group, ...]  #: at least one
+    per: str = PER_ROW  #: whether the payouts of a batch are decided one by one, or may be all at once
     kind = "RequestApproval"
 
 
@@ -195,9 +203,11 @@ class Evaluation:
     """What was looked at: rule, threshold, value, sum, count, unknown, timeframe, scope, recipient, price, network,
     tid, amount. ``sum`` and ``count`` are those of the window without this payout. Values are decimal text in USD;
     ``amount``, and the ``threshold`` it is compared with, are base units as digits."""
+    wait: int | None = None
+    """Minutes it may wait: only the window is full, and the policy lets what fits by itself wait for room."""
 
 
-Kind = Literal["allow", "hold", "block"]
+Kind = Literal["allow", "hold", "wait", "block"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,11 +217,13 @@ class Verdict:
     kind: Kind
     reasons: tuple[str, ...]  #: of the policies that decided it, ordered by policy id; empty for allow
     holding: tuple[str, ...] = ()  #: ids of the policies whose groups must agree; only for hold
+    full: tuple[str, ...] = ()  #: ids of the policies whose windows have no room now; only for wait
+    wait: int | None = None  #: minutes it may wait for room, the shortest of those policies; only for wait
 
 
-def matches(policy: Policy, wallet_id: str, tags: Collection[str]) -> bool:
-    """Tell whether ``policy`` is about payouts of this wallet."""
-    return policy.activity_kind == WALLETS_SIGN and policy.filters.match(wallet_id, tags)
+def matches(policy: Policy, wallet_id: str, tags: Collection[str], *, activity: str = WALLETS_SIGN) -> bool:
+    """Tell whether ``policy`` is about payouts of this wallet, or about refills it pays for."""
+    return policy.activity_kind == activity and policy.filters.match(wallet_id, tags)
 
 
 def governs(policy: Policy, *, policy_id: str | None = None, permission_id: str | None = None) -> bool:
@@ -228,17 +240,17 @@ def governs(policy: Policy, *, policy_id: str | None = None, permission_id: str 
     return False  # letting go what was stopped is about neither
 
 
-def counts(policy: Policy, wallet_id: str, tags: Collection[str]) -> bool:
-    """Tell whether a payout of this wallet is an entry of one of the policy's counters.
+def counts(policy: Policy, wallet_id: str, tags: Collection[str], *, activity: str = WALLETS_SIGN) -> bool:
+    """Tell whether a payout of this wallet, or a refill it pays for, is an entry of one of the policy's counters.
 
     With scope ``organization`` every wallet's payouts are, also of those the policy does not judge.
     """
-    if not isinstance(policy.rule, Velocity):
+    if not isinstance(policy.rule, Velocity) or policy.activity_kind != activity:
         return False
-    return policy.rule.scope is Scope.ORGANIZATION or matches(policy, wallet_id, tags)
+    return policy.rule.scope is Scope.ORGANIZATION or matches(policy, wallet_id, tags, activity=activity)
 
 
-def evaluate(policy: Policy, facts: Facts, window: Window | None = None) -> Evaluation:
+def evaluate(policy: Policy, facts: Facts, window: Window | None = None, *, queue: bool = False) -> Evaluation:
     """Return what ``policy``, which must match the payout, says about it.
 
     Being equal to a limit does not trigger. An unknown value, asset or amount, an unknown value within the window, an
@@ -248,6 +260,7 @@ def evaluate(policy: Policy, facts: Facts, window: Window | None = None) -> Eval
         policy: the policy.
         facts: the payout.
         window: for velocity rules, what counts beside this payout.
+        queue: others wait for room in this window already, and whoever comes later waits behind them.
     """
     context: dict[str, str | int | None] = {"rule": policy.rule.kind}
     match policy.rule:
@@ -264,6 +277,9 @@ def evaluate(policy: Policy, facts: Facts, window: Window | None = None) -> Eval
             reason = _judge_count(policy.rule, window, context)
         case RecipientWhitelist():
             reason = _judge_recipient(policy.rule, facts, context)
+    wait = _may_wait(policy, facts, window)
+    if wait is not None and queue and reason is None:
+        reason = "Payouts that were asked for earlier wait for room under this limit."
     return Evaluation(
         policy_id=policy.id,
         version=policy.version,
@@ -271,7 +287,20 @@ def evaluate(policy: Policy, facts: Facts, window: Window | None = None) -> Eval
         triggered=reason is not None,
         reason=reason,
         context=context,
+        wait=None if reason is None else wait,
     )
+
+
+def _may_wait(policy: Policy, facts: Facts, window: Window | None) -> int | None:
+    """Return for how many minutes a payout may wait for room, or None: it would not fit into an empty window either."""
+    if window is None or not isinstance(policy.action, Block) or policy.action.wait is None:
+        return None
+    match policy.rule:
+        case AmountVelocity(limit=limit):
+            return policy.action.wait if facts.value is not None and facts.value <= limit else None
+        case CountVelocity(limit=limit):
+            return policy.action.wait if limit >= 1 else None
+    return None
 
 
 def _money(value: int | None) -> str | None:
@@ -375,9 +404,17 @@ def verdict(evaluations: Iterable[Evaluation], *, default: str) -> Verdict:
     triggered = [each for each in answers if each.triggered and each.action != NoAction.kind]
     holding = [each for each in triggered if each.action == RequestApproval.kind]
     # Whatever is neither a hold nor a report blocks: an action this version does not know must not let money out.
-    blocking = [each for each in triggered if each.action != RequestApproval.kind]
+    full = [each for each in triggered if each.action != RequestApproval.kind]
+    blocking = [each for each in full if each.wait is None]
     if blocking:
         return Verdict(kind="block", reasons=tuple(each.reason or "" for each in blocking))
+    if full:
+        return Verdict(
+            kind="wait",
+            reasons=tuple(each.reason or "" for each in full),
+            full=tuple(each.policy_id for each in full),
+            wait=min(each.wait for each in full if each.wait is not None),
+        )
     if holding:
         return Verdict(
             kind="hold",
@@ -399,6 +436,8 @@ def required_groups(policies: Iterable[Policy]) -> tuple[dict[str, Any], ...]:
             continue
         for group in policy.action.groups:
             document = {"policyId": policy.id, **group.document()}
+            if policy.action.per == PER_BATCH:
+                document["per"] = PER_BATCH
             if group.approvers is not None:
                 document["approvers"] = {"userId": {"in": sorted(group.approvers)}}
             documents.append(document)

@@ -11,10 +11,14 @@ from outlay.core.money import AMOUNT_MAX, format_value, limit_value
 from outlay.core.policy import (
     CURRENCY,
     GOVERNING,
+    PAYING,
+    PER_BATCH,
+    PER_ROW,
     PERMISSIONS_ASSIGN,
     PERMISSIONS_MODIFY,
     POLICIES_MODIFY,
     UNFREEZE,
+    WALLETS_REFILL,
     WALLETS_SIGN,
     Action,
     AlwaysTrigger,
@@ -44,6 +48,9 @@ TIMEOUT_MAX = 5_256_000
 GOVERNING_TIMEOUT_MIN = 60
 """The shortest ``autoRejectTimeout`` of a policy about changes: with less, nobody could agree to lengthen it again."""
 
+WAIT_MAX = 10_080
+"""The longest ``wait`` of a ``Block`` in minutes: a week."""
+
 ADDRESSES_MAX = 1000
 """Addresses one whitelist may hold; a request body has no room for many more."""
 
@@ -56,6 +63,7 @@ _TID, _NOMINAL_LIMIT = re.compile(TID_PATTERN), re.compile(LIMIT_PATTERN)
 
 ACTIONS: Mapping[str, tuple[str, ...]] = {
     WALLETS_SIGN: (Block.kind, NoAction.kind, RequestApproval.kind),
+    WALLETS_REFILL: (Block.kind, NoAction.kind, RequestApproval.kind),
     # If changes of policies could be blocked, the policy that blocks them could never be changed either.
     POLICIES_MODIFY: (RequestApproval.kind,),
     PERMISSIONS_MODIFY: (Block.kind, RequestApproval.kind),
@@ -66,6 +74,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
 
 _FILTERS: Mapping[str, Mapping[str, str]] = {
     WALLETS_SIGN: {"walletId": "wallet_ids"},
+    WALLETS_REFILL: {"walletId": "wallet_ids"},
     POLICIES_MODIFY: {"policyId": "policy_ids"},
     PERMISSIONS_MODIFY: {"permissionId": "permission_ids"},
     PERMISSIONS_ASSIGN: {"permissionId": "permission_ids"},
@@ -104,9 +113,20 @@ def parse_policy(document: object, *, id: str, version: int, allow_empty: bool =
     )
     if kind in GOVERNING and not isinstance(policy.rule, AlwaysTrigger):
         raise InvalidInput(f"a policy about {kind} has the rule {AlwaysTrigger.kind}", field="rule.kind")
+    if isinstance(policy.action, Block) and policy.action.wait is not None:
+        _check_wait(policy)
     if policy.action.kind not in ACTIONS[kind]:
         raise InvalidInput(f"a policy about {kind} has the action " + " or ".join(ACTIONS[kind]), field="action.kind")
     return policy
+
+
+def _check_wait(policy: Policy) -> None:
+    """Refuse a wait where nothing would come of it: only a window gets room by itself."""
+    if policy.activity_kind != WALLETS_SIGN or not isinstance(policy.rule, Velocity):
+        raise InvalidInput(
+            f"only {AmountVelocity.kind} and {CountVelocity.kind} of {WALLETS_SIGN} let payouts wait for room",
+            field="action.wait",
+        )
 
 
 def read_policy(document: dict[str, Any], *, id: str, version: int) -> Policy:
@@ -152,6 +172,10 @@ def _document(policy: Policy, *, limit: Callable[[int], str | int | float]) -> d
     if isinstance(policy.action, RequestApproval):
         action["autoRejectTimeout"] = policy.action.auto_reject_timeout
         action["approvalGroups"] = [group.document() for group in policy.action.groups]
+        if policy.action.per != PER_ROW:
+            action["per"] = policy.action.per
+    if isinstance(policy.action, Block) and policy.action.wait is not None:
+        action["wait"] = policy.action.wait
     tags = {
         **({} if policy.filters.tags_any is None else {"hasAny": list(policy.filters.tags_any)}),
         **({} if policy.filters.tags_all is None else {"hasAll": list(policy.filters.tags_all)}),
@@ -342,23 +366,30 @@ def _stretch(given: dict[str, Any], place: str) -> tuple[int, Scope]:
 
 
 def _action(value: object, activity_kind: str, *, allow_empty: bool) -> Action:
-    fields = _members(value, "action", {"kind", "autoRejectTimeout", "approvalGroups"})
+    fields = _members(value, "action", {"kind", "autoRejectTimeout", "approvalGroups", "per", "wait"})
     kind = fields.get("kind")
+    if kind == Block.kind:
+        wait = _members(fields, "action", {"kind", "wait"}).get("wait")
+        return Block(None if wait is None else _whole(wait, "action.wait", least=1, most=WAIT_MAX))
     if kind == RequestApproval.kind:
+        _members(fields, "action", {"kind", "autoRejectTimeout", "approvalGroups", "per"})
         timeout = fields.get("autoRejectTimeout")
         if timeout is not None:
-            least = 1 if activity_kind == WALLETS_SIGN else GOVERNING_TIMEOUT_MIN
+            least = 1 if activity_kind in PAYING else GOVERNING_TIMEOUT_MIN
             timeout = _whole(timeout, "action.autoRejectTimeout", least=least, most=TIMEOUT_MAX)
         groups = _list(fields.get("approvalGroups"), "action.approvalGroups", least=1, most=100)
         read = [
             _group(each, f"action.approvalGroups[{place}]", allow_empty=allow_empty)
             for place, each in enumerate(groups)
         ]
-        return RequestApproval(timeout, tuple(read))
-    if kind not in (Block.kind, NoAction.kind):
+        per = fields.get("per", PER_ROW)
+        if per not in ((PER_ROW, PER_BATCH) if activity_kind == WALLETS_SIGN else (PER_ROW,)):
+            raise InvalidInput(f"is row, or batch where the policy is about {WALLETS_SIGN}", field="action.per")
+        return RequestApproval(timeout, tuple(read), per)
+    if kind != NoAction.kind:
         raise InvalidInput("use one of Block, NoAction, RequestApproval", field="action.kind")
     _members(fields, "action", {"kind"})
-    return Block() if kind == Block.kind else NoAction()
+    return NoAction()
 
 
 def _group(value: object, place: str, *, allow_empty: bool) -> Group:
@@ -390,9 +421,7 @@ def _group(value: object, place: str, *, allow_empty: bool) -> Group:
 
 def _filters(value: object, kind: str) -> Filters:
     by_id = _FILTERS[kind]
-    fields = (
-        {} if value is None else _members(value, "filters", {*by_id, *(["walletTags"] if kind == WALLETS_SIGN else [])})
-    )
+    fields = {} if value is None else _members(value, "filters", {*by_id, *(["walletTags"] if kind in PAYING else [])})
     found: dict[str, tuple[str, ...]] = {}
     for name, member in by_id.items():
         if fields.get(name) is not None:

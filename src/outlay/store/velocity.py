@@ -15,11 +15,12 @@ nobody looked at.
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 from outlay.core.errors import InvariantBroken
+from outlay.core.mandate import activity_of
 from outlay.core.policy import Policy, RequestApproval, Velocity, counts
 from outlay.core.seams import Instant
 from outlay.core.transfer import State
@@ -172,10 +173,10 @@ def admit(
         state="open",
         signed_at=None,
     )
-    unit.execute(_ADD_ENTRY, _columns(entry))
+    unit.execute(_ADD_ENTRY, columns_of(entry))
     for policy in sorted(policies, key=lambda each: each.id):
-        if counts(policy, wallet_id, tags):
-            _open(unit, policy.id, _key(policy, entry), entry)
+        if counts(policy, wallet_id, tags, activity=activity_of(initiator_id)):
+            _open(unit, policy.id, key_of(policy, entry), entry)
     return entry
 
 
@@ -335,21 +336,24 @@ def rebuild(unit: Unit, policy: Policy, *, wallets_matching_now: Collection[str]
     if not isinstance(policy.rule, Velocity):
         return
     everyone = policy.rule.scope is Scope.ORGANIZATION
+    activity = policy.activity_kind
     opened: dict[str, Window] = {}
     totals: dict[str, Window] = {}
     rows, corrections = [], []
     for entry in _recent_entries(unit, now):
+        if activity_of(entry.initiator_id) != activity:
+            continue
         if not (everyone or entry.wallet_id in wallets_matching_now or entry.transfer_id in counted):
             continue
-        key, this = _key(policy, entry), entry_of(entry.value)
+        key, this = key_of(policy, entry), entry_of(entry.value)
         opened.setdefault(key, EMPTY)
         if entry.signed_at is None:
             opened[key] = opened[key].plus(this)
-            rows.append(_counter_row(policy.id, key, entry, None))
+            rows.append(counter_row(policy.id, key, entry, None))
             continue
         totals[key] = totals.get(key, EMPTY).plus(this)
         last_at[key] = max(last_at.get(key, 0), entry.signed_at)
-        rows.append(_counter_row(policy.id, key, entry, totals[key]))
+        rows.append(counter_row(policy.id, key, entry, totals[key]))
         if entry.state == "corrected":
             corrections.append(_correction_row(policy.id, key, entry))
     counters = [
@@ -379,7 +383,24 @@ def _recent_entries(unit: Unit, now: Instant) -> Iterator[Entry]:
 # --- counters ----------------------------------------------------------------------------------------------------
 
 
-def _key(policy: Policy, entry: Entry) -> str:
+class Counted(Protocol):
+    """What decides which counter of a policy a payout belongs to."""
+
+    @property
+    def wallet_id(self) -> str:
+        """Who pays."""
+
+    @property
+    def recipient(self) -> str:
+        """Canonical address."""
+
+    @property
+    def initiator_id(self) -> str:
+        """Who asked."""
+
+
+def key_of(policy: Policy, entry: Counted) -> str:
+    """Return the scope key of a payout's counter of a velocity policy."""
     if not isinstance(policy.rule, Velocity):
         raise InvariantBroken(f"policy {policy.id} has no counter")
     return scope_key(
@@ -390,7 +411,8 @@ def _key(policy: Policy, entry: Entry) -> str:
     )
 
 
-def _columns(entry: Entry) -> dict[str, Any]:
+def columns_of(entry: Entry) -> dict[str, Any]:
+    """Return an entry as it is stored."""
     return {column.name: getattr(entry, column.name) for column in velocity_entry.c}
 
 
@@ -428,10 +450,11 @@ def _open(unit: Unit, policy_id: str, key: str, entry: Entry) -> None:
         unit.execute(_ADD_COUNTER, {**fresh, **_open_columns(this), **_signed_columns(EMPTY)})
     else:
         _write_counter(unit, counter, **_open_columns(_open_of(counter).plus(this)))
-    unit.execute(_ADD_COUNTER_ENTRY, _counter_row(policy_id, key, entry, None))
+    unit.execute(_ADD_COUNTER_ENTRY, counter_row(policy_id, key, entry, None))
 
 
-def _counter_row(policy_id: str, key: str, entry: Entry, total: Window | None) -> dict[str, Any]:
+def counter_row(policy_id: str, key: str, entry: Entry, total: Window | None) -> dict[str, Any]:
+    """Return a counter's entry as it is stored; ``total`` is the running total after its signature, if it is signed."""
     return {
         "policy_id": policy_id,
         "scope_key": key,

@@ -1,13 +1,16 @@
 """The door of the API: opens tokens, runs reads and signed writes, and holds what routes need."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from litestar import Request
 
-from outlay.actions.act import Act, Caller, SignedCall, authenticate, verify
-from outlay.actions.perform import Outcome, perform
+from outlay.actions.act import Act, Caller, SignedCall, authenticate, credential_of, verify
+from outlay.actions.admit import Order
+from outlay.actions.payouts import Networks
+from outlay.actions.perform import Outcome, PayoutCall, perform, perform_payouts
+from outlay.actions.signed_message import SignedMessage
 from outlay.config import Config
 from outlay.core.asset import Asset
 from outlay.core.errors import ActionSignatureInvalid, InvalidInput, NotAuthenticated, OutcomeUnknown
@@ -17,13 +20,19 @@ from outlay.core.seams import Clock, Entropy, Instant
 from outlay.evidence.assertion import Assertion
 from outlay.evidence.challenge import Preimage, normalize_path
 from outlay.evidence.seal import SealingKeys
+from outlay.store import users
 from outlay.store.database import Database, Unit
 from outlay.store.paging import LIMIT_MAX
 from outlay.web.body import StrictRequest
+from outlay.web.limits import Limiter, OverLimit
+from outlay.web.messages import KEYS_MAX, REMEMBERED, Keys, is_message, read_message
+from outlay.web.places import Places
 
 T = TypeVar("T")
 CHALLENGE, ACTION_TOKEN = "challenge", "user-action"
 LOGIN, REGISTRATION, CREDENTIAL = "login", "registration", "credential"
+STANDING = "outlay.standing"
+"""Where a request's scope holds how its caller stands with the rate limits."""
 
 
 class ChangeWaits(Exception):
@@ -46,7 +55,16 @@ class Gate:
     entropy: Entropy
     price_of: Callable[[Asset, Instant], Quote | None]
     webhook_public_key: str  #: what ``v1a`` webhook signatures are verified with
+    limiter: Limiter | None = None  #: None: any number of calls is answered
+    keys: Keys = field(default_factory=dict)  #: that signed HTTP messages, by credential id
+    signers: Keys = field(default_factory=dict)  #: that answered challenges, by credential uuid
+    networks: Networks = field(default_factory=dict)
+    places: Places = field(init=False)  #: of requests that wait to be admitted
     is_open: Callable[[], bool] = lambda: True  #: False while the database may be an older copy: no writes then
+
+    def __post_init__(self) -> None:
+        """Make as many places as are configured."""
+        object.__setattr__(self, "places", Places(self.config.api.queue_max))
 
     def claims(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
         """Return the verified content of the bearer token.
@@ -58,6 +76,38 @@ class Gate:
         if scheme.lower() != "bearer" or not text.strip():
             raise NotAuthenticated("send your token as authorization: Bearer TOKEN")
         return self.seals.read_token(text.strip())
+
+    async def count(self, request: Request[Any, Any, Any], identity: str | None = None) -> None:
+        """Count a call for the rate limits; its standing goes into the answer's headers.
+
+        Args:
+            request: the call.
+            identity: who is known to have made it; None: nobody is.
+
+        Raises:
+            OverLimit: it is one too many.
+        """
+        if self.limiter is None:
+            return
+        scope: Any = request.scope
+        address = "" if request.client is None else request.client.host
+        try:
+            scope[STANDING] = await self.limiter.hit(
+                method=scope["method"], path=scope["path"], identity=identity, address=address
+            )
+        except OverLimit as error:
+            scope[STANDING] = error.standing
+            raise
+
+    async def count_at_the_door(self, request: Request[Any, Any, Any]) -> None:
+        """Count a call for whoever its bearer token names; one that is signed is counted once that was verified."""
+        if self.limiter is None or is_message(request):
+            return
+        try:
+            identity = str(self.claims(request)["sub"])
+        except NotAuthenticated:
+            identity = None
+        await self.count(request, identity)
 
     async def read(
         self,
@@ -112,34 +162,111 @@ class Gate:
         try:
             outcome = await self.db.write(run)
         except OutcomeUnknown as error:
-            payload = arguments["payload"]
-            raise OutcomeUnknown(
-                error.message, ids=[value for value in [payload.get("externalId")] if value]
-            ) from error
-        fault("admit.after_commit")
-        if outcome.refusal is not None:
-            raise outcome.refusal
-        if outcome.is_waiting:
-            raise ChangeWaits(outcome.result)
-        result: T = outcome.result
+            raise _about(error, arguments["payload"]) from error
+        result: T = _kept(outcome)
         return result
+
+    async def admit(
+        self, request: StrictRequest, operations: str | Collection[str], order: Callable[[Act], Order]
+    ) -> dict[str, Any]:
+        """Carry out a signed call for one payout, together with all others that wait.
+
+        Args:
+            request: its method, path and body are what must have been signed.
+            operations: what the caller must be permitted.
+            order: what it asks for; runs inside the unit.
+
+        Raises:
+            TooManyRequests: too many wait; nothing was stored, and the same signed call may be sent again.
+        """
+        with self.places.take():
+            arguments = await self._arguments(request, operations)
+            names = ("claims", "call", "method", "path", "payload", "operations")
+            call = PayoutCall(order=order, **{name: arguments[name] for name in names})
+            if isinstance(call.call, SignedCall):
+                call = replace(call, call=await self._checked(call.call))
+            try:
+                outcome = await self.db.write_item(self._admit_together, call)
+            except OutcomeUnknown as error:
+                raise _about(error, call.payload) from error
+        result: dict[str, Any] = _kept(outcome)
+        return result
+
+    def _admit_together(self, unit: Unit, calls: Sequence[PayoutCall]) -> list[Outcome | Exception]:
+        return perform_payouts(unit, calls, now=self.clock.now(), entropy=self.entropy, config=self.config)
+
+    async def _checked(self, call: SignedCall) -> SignedCall:
+        """Return a call whose signature was verified already, if it is good: in the unit others wait meanwhile."""
+        now, origins = self.clock.now(), self.config.server.origins
+        credential, read_at = self.signers.get(call.credential_uuid, (None, now))
+        if credential is None or now >= read_at + REMEMBERED:
+            row = await self.db.read(lambda unit: users.find_credential(unit, call.credential_uuid))
+            if row is None:
+                return call
+            credential = credential_of(row, origins=origins)
+            if len(self.signers) >= KEYS_MAX:
+                self.signers.clear()
+            self.signers[call.credential_uuid] = (credential, now)
+        try:
+            call.check_signature(credential, origins=origins)
+        except ActionSignatureInvalid:
+            return call  # the unit says why, with the key as it is then
+        return replace(call, checked=credential)
 
     async def check(self, request: StrictRequest, operations: str | Collection[str]) -> None:
         """Check that a signed call may be carried out, before something outside the database is asked for it."""
         arguments = await self._arguments(request, operations)
         await self.db.read(lambda unit: verify(unit, now=self.clock.now(), **arguments))
 
+    async def _message(self, request: StrictRequest) -> SignedMessage:
+        """Return a call signed as one HTTP message, counted for whose key signed it, or else for its address."""
+        server, who = self.config.server, None
+        try:
+            message = await read_message(
+                request,
+                public_url=server.public_url,
+                origins=server.origins,
+                db=self.db,
+                keys=self.keys,
+                now=self.clock.now(),
+            )
+            who = message.credential.user_id
+        finally:
+            await self.count(request, who)
+        return message
+
     async def _arguments(self, request: StrictRequest, operations: str | Collection[str]) -> dict[str, Any]:
+        claims: dict[str, Any] = {}
+        call: SignedCall | SignedMessage
+        if is_message(request):
+            call = await self._message(request)
+        else:
+            claims, call = self.claims(request), self.signed_call(request)
         return {
             "entropy": self.entropy,
             "config": self.config,
-            "claims": self.claims(request),
-            "call": self.signed_call(request),
+            "claims": claims,
+            "call": call,
             "method": request.method,
             "path": normalize_path(request.scope["raw_path"].decode("ascii", "replace"), field="path"),
             "payload": await request.payload(),
             "operations": (operations,) if isinstance(operations, str) else operations,
         }
+
+
+def _kept(outcome: Outcome) -> Any:
+    """Return what a unit kept; raise what it refused, or that it waits for people."""
+    fault("admit.after_commit")
+    if outcome.refusal is not None:
+        raise outcome.refusal
+    if outcome.is_waiting:
+        raise ChangeWaits(outcome.result)
+    return outcome.result
+
+
+def _about(error: OutcomeUnknown, payload: Any) -> OutcomeUnknown:
+    """Return the error with what the caller can look for."""
+    return OutcomeUnknown(error.message, ids=[value for value in [payload.get("externalId")] if value])
 
 
 def page_arguments(request: Request[Any, Any, Any]) -> dict[str, Any]:
