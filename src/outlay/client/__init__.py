@@ -1,19 +1,29 @@
-"""A small client of the API: reads, signed writes, registration and login. Standard library and cryptography only."""
+"""A small client of the API: reads, signed writes, payouts, registration, login.
+
+Standard library and cryptography only.
+"""
 
 import http.client
 import json
 import os
+import secrets
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from outlay.core.errors import InvalidInput, OutcomeUnknown, OutlayError
 from outlay.evidence.attestation import key_attestation, new_key_pair
+from outlay.evidence.canonical import canonical
+from outlay.evidence.http_signature import sign_message
 from outlay.evidence.keys import fingerprint, load_private_key, normal_pem
+from outlay.evidence.merkle import digest_of, leaf
 from outlay.evidence.sign import sign_challenge
 
 TIMEOUT_S = 30.0
+_ATTEMPTS = 3
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -38,9 +48,25 @@ class ApiError(OutlayError):
 
 
 def call(
-    url: str, method: str, path: str, body: Any = None, *, token: str = "", user_action: str = ""
+    url: str,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    token: str = "",
+    user_action: str = "",
+    signed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Make one HTTP call and return the JSON object it answers.
+
+    Args:
+        url: base URL of the server.
+        method: in capitals.
+        path: begins with a slash.
+        body: what is sent as JSON; bytes go as they are.
+        token: bearer token.
+        user_action: what signs the call, by the handshake.
+        signed: headers that sign the call, as one message.
 
     Raises:
         ApiError: an error answer. OutcomeUnknown: no answer; a write may have happened.
@@ -52,7 +78,8 @@ def call(
         headers["authorization"] = f"Bearer {token}"
     if user_action:
         headers["x-dfns-useraction"] = user_action
-    data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+    headers.update(signed or {})
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
     request = urllib.request.Request(url.rstrip("/") + path, data, headers, method=method)  # noqa: S310  checked
     try:
         try:
@@ -76,16 +103,21 @@ def _object(raw: bytes) -> dict[str, Any]:
 class Client:
     """One identity at one server. Every write is signed with its key."""
 
-    def __init__(self, url: str, *, token: str, credential_id: str, private_key: str) -> None:
+    def __init__(
+        self, url: str, *, credential_id: str, private_key: str, token: str = "", public_url: str | None = None
+    ) -> None:
         """Keep who calls.
 
         Args:
             url: base URL of the server.
-            token: bearer token.
             credential_id: id of the credential that signs.
             private_key: PEM of its key.
+            token: bearer token; payouts can be requested without one.
+            public_url: what the server calls itself (``[server] public_url``), if that is not ``url``.
         """
         self._url, self._token, self._credential_id, self._key = url, token, credential_id, private_key
+        self._public_url = (public_url or url).rstrip("/")
+        self._records_head: str | None = None
 
     def read(self, path: str) -> dict[str, Any]:
         """Return the answer of a GET."""
@@ -116,6 +148,85 @@ class Client:
         }
         action = call(self._url, "POST", "/auth/action", signed, token=self._token)["userAction"]
         return call(self._url, method, path, body, token=self._token, user_action=action)
+
+    def pay(
+        self,
+        *,
+        external_id: str,
+        asset: str,
+        recipient: str,
+        amount: str,
+        wallet_id: str | None = None,
+        pool_id: str | None = None,
+        memo: str | None = None,
+        priority: str | None = None,
+    ) -> dict[str, Any]:
+        """Request one payout with one signed call; the same ``external_id`` never pays twice, so repeat it at will.
+
+        Args:
+            external_id: your own id of this payout.
+            asset: ``native``, a contract, or the symbol of a listed asset.
+            recipient: address.
+            amount: base units as digits.
+            wallet_id: who pays; or
+            pool_id: a pool, one of whose wallets pays.
+            memo: what people should read beside it.
+            priority: Slow, Standard or Fast.
+
+        Raises:
+            ApiError: refused. OutcomeUnknown: repeat the same call.
+        """
+        given = {
+            "externalId": external_id,
+            "walletId": wallet_id,
+            "poolId": pool_id,
+            "asset": asset,
+            "recipient": recipient,
+            "amount": amount,
+            "memo": memo,
+            "priority": priority,
+        }
+        return self._post("/v1/payouts", {name: value for name, value in given.items() if value is not None})
+
+    def pay_batch(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Request up to 1,000 payouts under one signature; each is answered by itself.
+
+        Args:
+            items: as ``POST /v1/payouts`` takes them, each with its own ``externalId``.
+
+        Raises:
+            ApiError: refused as a whole, and nothing was stored. OutcomeUnknown: repeat the same call.
+        """
+        listed = [dict(each) for each in items]
+        digest = digest_of([leaf(canonical(each)) for each in listed]) if listed else None
+        return self._post("/v1/payouts/batch", {"items": listed}, batch_digest=digest)
+
+    def _post(self, path: str, body: dict[str, Any], *, batch_digest: str | None = None) -> dict[str, Any]:
+        """Sign a call as one HTTP message and make it; anew where the organization's records have moved on."""
+        key, raw = load_private_key(self._key), json.dumps(body, separators=(",", ":")).encode()
+        for attempts_left in range(_ATTEMPTS - 1, -1, -1):
+            if self._records_head is None and self._token:
+                self._records_head = str(self.read("/v1/records")["head"])
+            headers = sign_message(
+                key,
+                self._credential_id,
+                method="POST",
+                target_uri=self._public_url + path,
+                body=raw,
+                created=int(time.time()),
+                nonce=secrets.token_urlsafe(24),
+                records_head=self._records_head,
+                batch_digest=batch_digest,
+            )
+            try:
+                return call(self._url, "POST", path, raw, signed=headers)
+            except ApiError as error:
+                if error.code != "head_moved" or not attempts_left:
+                    raise
+                if self._records_head is None:
+                    time.sleep(1)  # without a token, what is signed is told from records by its second
+                self._records_head = None
+        raise AssertionError("the last attempt returns or raises")
 
 
 def register(

@@ -136,10 +136,12 @@ def _write(value: object, parts: list[str], depth: int) -> None:
 
 
 def _write_object(value: dict[Any, Any], parts: list[str], depth: int) -> None:
-    for key in value:
-        if not isinstance(key, str):
-            raise CanonicalError("every member name must be a string", field="value")
-    for position, key in enumerate(sorted(value, key=_code_units)):
+    try:
+        # Of ASCII, which nearly all names are, code points and code units are the same.
+        names = sorted(value) if "".join(value).isascii() else sorted(value, key=_code_units)
+    except TypeError:
+        raise CanonicalError("every member name must be a string", field="value") from None
+    for position, key in enumerate(names):
         parts.append("," if position else "{")
         parts.append(_quoted(key))
         parts.append(":")

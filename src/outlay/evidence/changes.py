@@ -25,6 +25,9 @@ Bodies have exactly these members (*key* stands for ``credentialUuid``, ``creden
 * ``wallet.created``: ``network``, ``chainId``, ``address``, ``keyId``, ``publicKey``, ``name``, ``tags``
 * ``wallet.renamed``: what was signed of ``name``, ``externalId``
 * ``wallet.tags.modified``: ``added``, ``removed``: what really changed
+* ``wallet.drained``: ``reason``; ``wallet.resumed``, ``pool.archived``: nothing
+* ``pool.created``: ``name``, ``network``, ``chainId``, ``tag``
+* ``mandate.created``: the mandate, as ``core.mandate`` writes it; ``mandate.archived``: nothing
 * ``wallet.unfrozen``: ``reason``, ``stopped``: why it was, as the server said; ``asset.unfrozen``, ``network.unfrozen``
   (subject: the organization): the same, ``network``, and of an asset ``asset``
 * ``stop.lifted`` (subject: the organization): ``freezeId``, ``scope``, ``subject``, ``reason``
@@ -43,13 +46,14 @@ from typing import Any
 
 from outlay.core import ids
 from outlay.core.address import parse_address
+from outlay.core.mandate import parse_mandate
 from outlay.core.policy_document import parse_policy, stored_document
 from outlay.evidence import identities as who
 from outlay.evidence import record as records
 from outlay.evidence.bundle import EvidenceBroken
 from outlay.evidence.challenge import Preimage
 from outlay.evidence.record import RecordBroken
-from outlay.evidence.state import History, KnownPolicy, KnownWallet, PolicyVersion, Reseed
+from outlay.evidence.state import History, KnownMandate, KnownPolicy, KnownPool, KnownWallet, PolicyVersion, Reseed
 from outlay.evidence.step import Step
 
 NONCE_MAX = 2**53 - 1
@@ -228,6 +232,51 @@ def _wallet_unfrozen(step: Step) -> None:
     step.expect(_stopped(step))
 
 
+def _wallet_drained(step: Step) -> None:
+    _wallet(step)
+    step.expect({"reason": step.signed("reason")})
+
+
+def _wallet_resumed(step: Step) -> None:
+    _wallet(step)
+    step.expect({})
+
+
+def _pool_created(step: Step) -> None:
+    history, network = step.history, step.signed("network")
+    pool_id, chain_id = step.new_subject(ids.POOL, history.pools), _chain_id(history, network)
+    name, tag = step.signed("name"), step.signed("tag")
+    step.expect({"name": name, "network": network, "chainId": chain_id, "tag": tag})
+    history.pools[pool_id] = KnownPool(network, chain_id, tag, step.number)
+
+
+def _pool_archived(step: Step) -> None:
+    known = step.history.pools.get(step.subject)
+    if known is None or known.until is not None:
+        raise RecordBroken("names no pool there is", field="record.subject")
+    step.expect({})
+    known.until = step.number
+
+
+def _mandate_created(step: Step) -> None:
+    history = step.history
+    mandate_id = step.new_subject(ids.MANDATE, history.mandates)
+    mandate = parse_mandate(step.payload, id=mandate_id)
+    paying = None if mandate.treasury is None else history.wallets.get(mandate.treasury)
+    if mandate.treasury is not None and (paying is None or paying.network != mandate.network):
+        raise RecordBroken("names a treasury that the records do not know", field="record.body.treasury")
+    step.expect(mandate.document())
+    history.mandates[mandate_id] = KnownMandate(mandate, step.number)
+
+
+def _mandate_archived(step: Step) -> None:
+    known = step.history.mandates.get(step.subject)
+    if known is None or known.until is not None:
+        raise RecordBroken("names no mandate there is", field="record.subject")
+    step.expect({})
+    known.until = step.number
+
+
 def _about_organization(step: Step) -> None:
     if step.subject != step.history.org:
         raise RecordBroken("is about the organization", field="record.subject")
@@ -345,6 +394,15 @@ CHANGES: Mapping[str, tuple[tuple[Route, ...], Callable[[Step], None]]] = {
         _wallet_tagged,
     ),
     records.WALLET_UNFROZEN: ((Route("PUT", "/v1/wallets/{subject}/unfreeze", "Wallets:Unfreeze"),), _wallet_unfrozen),
+    records.WALLET_DRAINED: ((Route("POST", "/v1/wallets/{subject}/drain", "Wallets:Drain"),), _wallet_drained),
+    records.WALLET_RESUMED: ((Route("POST", "/v1/wallets/{subject}/resume", "Wallets:Drain", {}),), _wallet_resumed),
+    records.POOL_CREATED: ((Route("POST", "/v1/pools", "Pools:Create"),), _pool_created),
+    records.POOL_ARCHIVED: ((Route("POST", "/v1/pools/{subject}/archive", "Pools:Archive", {}),), _pool_archived),
+    records.MANDATE_CREATED: ((Route("POST", "/v1/mandates", "Mandates:Create"),), _mandate_created),
+    records.MANDATE_ARCHIVED: (
+        (Route("POST", "/v1/mandates/{subject}/archive", "Mandates:Archive", {}),),
+        _mandate_archived,
+    ),
     records.ASSET_UNFROZEN: ((Route("PUT", "/v1/assets/unfreeze", "Wallets:Unfreeze"),), _asset_unfrozen),
     records.NETWORK_UNFROZEN: ((Route("PUT", "/v1/networks/unfreeze", "Outlay:Unfreeze"),), _network_unfrozen),
     records.STOP_LIFTED: ((Route("PUT", "/v1/freezes/{freezeId}/lift", "Outlay:Unfreeze"),), _stop_lifted),

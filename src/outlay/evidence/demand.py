@@ -1,25 +1,31 @@
 """What justifies a payout: the signed request, the policies that were asked, the signed approvals that counted.
 
 ``check_demand`` is the one judgement of it. The offline proof (``payout``) and the signer share it, so that nothing is
-signed that could not be proved afterwards. A signed call is ``{v, preimage, payload, assertion}``: its key is looked
-up in the records, and nothing in it is believed that a signature does not cover.
+signed that could not be proved afterwards. A signed call is ``{v, preimage, payload, assertion}``, or of a request of a
+payout one HTTP message (``http_call``): its key is looked up in the records, and nothing in it is believed that a
+signature does not cover.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from outlay.core.approval import Decision, Person, outcome, refusal
-from outlay.core.asset import Asset
+from outlay.core.asset import NATIVE, Asset
+from outlay.core.errors import ActionSignatureInvalid
 from outlay.core.intent import Intent, read_intent
-from outlay.core.policy import Policy, RequestApproval, required_groups
+from outlay.core.policy import PER_BATCH, Policy, RequestApproval, required_groups
 from outlay.core.policy_document import read_policy
-from outlay.evidence.assertion import FIDO2, Assertion, read_client_data
+from outlay.core.seams import SECOND
+from outlay.evidence.assertion import FIDO2, KEY, Assertion, read_client_data
+from outlay.evidence.batch import BATCH_DECISION_PATH, ROW, challenge_of_row, digest_of_row, split
 from outlay.evidence.bundle import EvidenceBroken, credential_document, verify_evidence
-from outlay.evidence.canonical import canonical, digest
-from outlay.evidence.challenge import Preimage
-from outlay.evidence.judged import Judged, NotAgreed, find_asset, judge_offline
+from outlay.evidence.canonical import canonical, digest, payload_digest
+from outlay.evidence.challenge import Preimage, action_challenge
+from outlay.evidence.http_call import is_http, preimage_of, read_call
+from outlay.evidence.judged import Judged, NotAgreed, find_asset, find_symbol, judge_offline
+from outlay.evidence.payout_item import BATCH_PATH, SINGLE_PATH, Item, read_item
 from outlay.evidence.report import Trail
 from outlay.evidence.shape import members
 from outlay.evidence.state import History, KnownCredential, KnownWallet
@@ -43,6 +49,9 @@ class Signature:
     payload: dict[str, Any]
     key: KnownCredential
     seq: int  #: number of the newest record its signer saw
+    challenge: str  #: names what was signed; good once
+    names_head: bool = True  #: the signature covers which record its signer saw
+    batch: str | None = None  #: digest of the batch it is a row of
 
     @property
     def user_id(self) -> str:
@@ -52,6 +61,8 @@ class Signature:
 
 def portable(evidence: Mapping[str, Any]) -> dict[str, Any]:
     """Return stored evidence as a proof holds it: what was signed, and nothing that nobody signed."""
+    if is_http(evidence):
+        return {name: evidence[name] for name in ("v", "kind", "message", "body", "row") if name in evidence}
     assertion = dict(evidence["assertion"]["credentialAssertion"])
     assertion.pop("userHandle", None)
     if assertion.get("algorithm") != _OTHER_ALGORITHM:
@@ -61,6 +72,7 @@ def portable(evidence: Mapping[str, Any]) -> dict[str, Any]:
         "preimage": evidence["preimage"],
         "payload": evidence["payload"],
         "assertion": {"kind": evidence["assertion"]["kind"], "credentialAssertion": assertion},
+        **({ROW: evidence[ROW]} if ROW in evidence else {}),
     }
 
 
@@ -74,6 +86,7 @@ class Checked:
     """A payout that is justified."""
 
     request: Signature
+    wallet_id: str  #: of who pays
     wallet: KnownWallet
     intent: Intent  #: what the signed request says, and nothing else does
     asset: Asset
@@ -88,6 +101,7 @@ def check_demand(
     payout: object,
     asked: Sequence[object],
     decisions: Sequence[object],
+    payer: str | None = None,
     trail: Trail,
     unknown_triggers: bool = False,
 ) -> Checked:
@@ -98,6 +112,7 @@ def check_demand(
         payout: the signed request.
         asked: ``{policyId, version}`` by id: the policies whose groups had to agree.
         decisions: the signed approvals that count, in the order of signing.
+        payer: id of the wallet that pays, where the request names a pool.
         trail: notes each step.
         unknown_triggers: see ``judge_offline``.
 
@@ -107,28 +122,31 @@ def check_demand(
     """
     newest = len(history.instants) - 1
     with trail.step("requester", "the request was signed by a key on record, of somebody permitted to request payouts"):
-        request = open_signature(history, payout, "payout")
+        request = open_request(history, payout, "payout")
         _require(history, request, REQUEST)
     with trail.step("request", "it is about a wallet on record, and says what is to be paid"):
-        wallet, intent = _read_request(history, request)
+        intent = _read_request(history, request)
+        wallet_id, wallet = _read_payer(history, intent, payer, request.seq)
     with trail.step("policies", "no policy that looks at it alone blocks it, and those that ask were asked"):
         asset = find_asset(history.settings_at(newest), intent.network, intent.asset)
         if asset is None:
             raise NotAgreed("the signed settings do not list this asset", field="payout.payload")
         judged = judge_offline(
             history,
-            wallet,
+            wallet_id,
             intent,
             first=request.seq,
             newest=newest,
             issued=request.preimage.issued,
             unknown_triggers=unknown_triggers,
         )
-        policies = _read_asked(history, asked, request.seq)
-        _check_asked(judged, policies)
+        policies = read_asked(history, asked, request.seq)
+        check_asked(judged, policies)
     with trail.step("decisions", f"approvals: {len(decisions)}, each of this payout and by somebody entitled"):
         groups = required_groups(policies)
-        people, votes = _read_decisions(history, decisions, request, digest(intent.document()), groups)
+        people, votes = read_decisions(
+            history, decisions, request.user_id, digest(intent.document()), groups, batch=request.batch
+        )
     with trail.step("quorum", "every group that was asked agreed"):
         said = [Decision(each.user_id, "Approved") for each in votes]
         if groups and outcome(groups, said, people=people, initiator_id=request.user_id) != "Approved":
@@ -140,6 +158,7 @@ def check_demand(
             raise NotAgreed(f"{request.user_id} is no longer permitted {REQUEST}", field="payout")
     return Checked(
         request=request,
+        wallet_id=wallet_id,
         wallet=wallet,
         intent=intent,
         asset=asset,
@@ -186,7 +205,78 @@ def open_signature(history: History, document: object, field: str) -> Signature:
     except EvidenceBroken as error:
         raise EvidenceBroken(error.message, field=f"{field}: {error.field}") from error
     seq = history.numbers[preimage.records_head]
-    return Signature(preimage=preimage, payload=given["payload"], key=known, seq=seq)
+    return Signature(
+        preimage=preimage, payload=given["payload"], key=known, seq=seq, challenge=action_challenge(preimage)
+    )
+
+
+def open_request(history: History, document: object, field: str) -> Signature:
+    """Return a signed request of a payout, of either kind, if a key of the records made it.
+
+    Raises:
+        InvalidInput: as ``open_signature``.
+    """
+    if not is_http(document):
+        return open_signature(history, document, field)
+    call = read_call(document, field)
+    known = _key_called(history, call.message.parameters.key_id)
+    if known is None:
+        raise EvidenceBroken("was signed by a key that the records do not know", field=field)
+    credential = known.credential
+    head = head_seen(history, document, field)
+    preimage = preimage_of(
+        call.message,
+        digest=payload_digest(call.payload),
+        org=history.org,
+        user_id=credential.user_id,
+        credential_uuid=credential.uuid,
+        records_head=head,
+    )
+    try:
+        if credential.kind != KEY:
+            raise EvidenceBroken("passkeys sign no HTTP messages", field="credential")
+        call.message.verify(credential.public_key)
+        history.signer({"credential": credential_document(credential, known.record)}, preimage)
+    except ActionSignatureInvalid as error:
+        raise EvidenceBroken(error.message, field=f"{field}.message") from error
+    except EvidenceBroken as error:
+        raise EvidenceBroken(error.message, field=f"{field}: {error.field}") from error
+    return Signature(
+        preimage=preimage,
+        payload=call.payload,
+        key=known,
+        seq=history.numbers[head],
+        challenge=call.challenge,
+        names_head=call.message.records_head is not None,
+        batch=None if call.row is None else call.message.batch_digest,
+    )
+
+
+def _key_called(history: History, name: str) -> KnownCredential | None:
+    """Return the key with this credential id; a deleted one only where no other has its name now."""
+    found = [each for each in history.credentials.values() if each.credential.credential_id == name]
+    return next((each for each in found if not each.is_deleted), found[-1] if found else None)
+
+
+def head_seen(history: History, call: object, field: str) -> str:
+    """Return the hash of the newest record that the signer of a request saw; no signature is checked.
+
+    An HTTP message that does not name it saw the newest record of when it was made.
+
+    Raises:
+        InvalidInput: the call is malformed, or from before the first record.
+    """
+    if not is_http(call):
+        return Preimage.from_document(members(call, field, CALL)["preimage"]).records_head
+    message = read_call(call, field).message
+    if message.records_head is not None:
+        return message.records_head
+    issued = message.parameters.created * SECOND
+    seen = next((seq for seq in range(len(history.instants) - 1, -1, -1) if history.instants[seq] <= issued), None)
+    if seen is None:
+        raise EvidenceBroken("was signed before the first record", field=field)
+    is_newest = seen == len(history.instants) - 1
+    return history.head if is_newest else next(each for each, seq in history.numbers.items() if seq == seen)
 
 
 def origins_of(assertion: Assertion) -> list[str]:
@@ -203,7 +293,31 @@ def _require(history: History, signature: Signature, operation: str) -> None:
 # The request
 
 
-def _read_request(history: History, request: Signature) -> tuple[KnownWallet, Intent]:
+def _read_payer(history: History, intent: Intent, payer: str | None, seq: int) -> tuple[str, KnownWallet]:
+    """Return the wallet that pays: the one that is named, or one of the named pool, then and ever since.
+
+    Args:
+        history: the records.
+        intent: what the request says.
+        payer: who is to pay for a pool.
+        seq: number of the newest record that the request saw.
+    """
+    if intent.pool is None:
+        assert intent.wallet is not None
+        return intent.wallet, history.wallets[intent.wallet]
+    pool = history.pools.get(intent.pool)
+    wallet = None if payer is None else history.wallets.get(payer)
+    if pool is None or pool.since > seq or (pool.until is not None and pool.until <= seq):
+        raise EvidenceBroken("the records knew no such pool when it was signed", field="payout")
+    if payer is None or wallet is None or not pool.holds_since(wallet, seq):
+        # Only wallets that were in the pool were looked at when the payout was let in.
+        raise NotAgreed("the paying wallet was not of the pool when it was signed, and ever since", field="payout")
+    return payer, wallet
+
+
+def _read_request(history: History, request: Signature) -> Intent:
+    if request.preimage.path in (SINGLE_PATH, BATCH_PATH):
+        return _read_payout(history, request)
     path = _REQUEST_PATH.fullmatch(request.preimage.path)
     if request.preimage.method != "POST" or path is None:
         raise EvidenceBroken("what was signed is not a request of a payout", field="payout.preimage.path")
@@ -220,7 +334,7 @@ def _read_request(history: History, request: Signature) -> tuple[KnownWallet, In
     given = members(stated, "payout.payload", texts, {"externalId": str, "priority": str})
     if not is_token and given["kind"] != "Native":
         raise EvidenceBroken("pays in a way that is not known here", field="payout.payload.kind")
-    intent = read_intent(
+    return read_intent(
         org=history.org,
         initiator=request.user_id,
         wallet=path.group(1),
@@ -232,13 +346,46 @@ def _read_request(history: History, request: Signature) -> tuple[KnownWallet, In
         priority=given.get("priority"),
         external_id=given.get("externalId"),
     )
-    return wallet, intent
+
+
+def _read_payout(history: History, request: Signature) -> Intent:
+    """Read a request in our own words; of a batch, one row of it."""
+    if request.preimage.method != "POST" or (request.preimage.path == BATCH_PATH) != (request.batch is not None):
+        raise EvidenceBroken("what was signed is not a request of a payout", field="payout")
+    item = read_item(request.payload, "payout.payload")
+    place = history.wallets.get(item.wallet_id) if item.wallet_id else history.pools.get(item.pool_id or "")
+    if place is None:
+        raise EvidenceBroken("the records know no such wallet or pool", field="payout.payload")
+    return read_intent(
+        org=history.org,
+        initiator=request.user_id,
+        wallet=item.wallet_id,
+        pool=item.pool_id,
+        network=place.network,
+        chain_id=place.chain_id,
+        contract=_contract_of(history, request, item, place.network),
+        to=item.recipient,
+        amount=item.amount,
+        priority=item.priority,
+        external_id=item.external_id,
+        memo=item.memo,
+    )
+
+
+def _contract_of(history: History, request: Signature, item: Item, network: str) -> str | None:
+    """Return the contract of what is paid, None for the coin; a symbol means what it did when it was signed."""
+    if item.symbol is None:
+        return item.contract
+    key = find_symbol(history.settings_at(request.seq), network, item.symbol)
+    if key is None:
+        raise EvidenceBroken("the signed settings know no such asset, or several", field="payout.payload.asset")
+    return None if key == NATIVE else key
 
 
 # Who was asked
 
 
-def _read_asked(history: History, asked: Sequence[object], first: int) -> list[Policy]:
+def read_asked(history: History, asked: Sequence[object], first: int) -> list[Policy]:
     """Return the policies that were asked, each at the version whose groups had to agree."""
     policies: list[Policy] = []
     for at, each in enumerate(asked):
@@ -282,7 +429,8 @@ def versions_asked(history: History, policy_id: str, first: int) -> list[Policy]
     return found
 
 
-def _check_asked(judged: Judged, asked: Sequence[Policy]) -> None:
+def check_asked(judged: Judged, asked: Sequence[Policy]) -> None:
+    """Refuse a payout of which a policy that asks was not asked."""
     for policy_id, name in judged.asking.items():
         if policy_id not in {each.id for each in asked}:
             raise NotAgreed(f"the policy {name!r} asks for approval, and was not asked", field="asked")
@@ -291,27 +439,46 @@ def _check_asked(judged: Judged, asked: Sequence[Policy]) -> None:
 # Decisions
 
 
-def _read_decisions(
+def read_decisions(
     history: History,
     documents: Sequence[object],
-    request: Signature,
+    initiator_id: str,
     intent_digest: str,
     groups: Sequence[Mapping[str, Any]],
+    *,
+    batch: str | None = None,
 ) -> tuple[dict[str, Person], list[Signature]]:
-    """Return who decided, and the decisions, if all of them counted."""
+    """Return who decided, and the decisions, if all of them counted.
+
+    Args:
+        history: the records.
+        documents: the decisions.
+        initiator_id: who asked for the payout.
+        intent_digest: of the payout.
+        groups: that were asked.
+        batch: digest of the batch it is a row of; decisions may then be about more than this row, if the groups let
+            them.
+    """
     newest = len(history.instants) - 1
     people: dict[str, Person] = {}
     decisions: list[Signature] = []
-    approval = None
+    subjects: dict[bool, str] = {}
     for at, document in enumerate(documents):
         field = f"decisions[{at}]"
-        decision = open_signature(history, document, field)
+        call, row = split(document)
+        decision = open_signature(history, call, field)
         preimage, user_id = decision.preimage, decision.user_id
-        path = _DECISION_PATH.fullmatch(preimage.path)
-        if preimage.method != "POST" or path is None or path.group(1) != (approval or path.group(1)):
+        path = (_DECISION_PATH if row is None else BATCH_DECISION_PATH).fullmatch(preimage.path)
+        is_first = path is None or subjects.setdefault(row is None, path.group(1)) == path.group(1)
+        if preimage.method != "POST" or path is None or not is_first:
             raise EvidenceBroken("is not a decision about this approval", field=field)
-        approval = path.group(1)
-        if preimage.intent_digest != intent_digest:
+        covered = intent_digest
+        if row is not None:
+            if batch is None or any(group.get("per") != PER_BATCH for group in groups):
+                raise EvidenceBroken("decides about a batch where nothing lets it", field=field)
+            covered = digest_of_row(row, intent_digest, batch, f"{field}.row")
+            decision = replace(decision, challenge=challenge_of_row(decision.challenge, row))
+        if preimage.intent_digest != covered:
             raise EvidenceBroken("decides about another payout", field=field)
         if preimage.groups_digest != digest(list(groups)):
             raise NotAgreed("answers other groups than those of the policies that asked", field=field)
@@ -333,7 +500,7 @@ def _read_decisions(
             user_id,
             "Approved",
             people={user_id: person},
-            initiator_id=request.user_id,
+            initiator_id=initiator_id,
             decided=people,
         )
         if said is not None:

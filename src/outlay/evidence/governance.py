@@ -13,6 +13,7 @@ from typing import Any
 from outlay.core.approval import Decision, GroupDocument, Person, outcome
 from outlay.core.policy import (
     GOVERNING,
+    PAYING,
     PERMISSIONS_ASSIGN,
     PERMISSIONS_MODIFY,
     POLICIES_MODIFY,
@@ -40,7 +41,9 @@ DELAY_S = 24 * 3600
 
 VOTE = "Policies:Evaluations:Vote"
 
-_LOOSENING = frozenset({records.USER_ACTIVATED, records.CREDENTIAL_ACTIVATED, records.CONFIG_APPLIED})
+_LOOSENING = frozenset(
+    {records.USER_ACTIVATED, records.CREDENTIAL_ACTIVATED, records.CONFIG_APPLIED, records.MANDATE_CREATED}
+)
 
 LETTING_GO = frozenset({records.WALLET_UNFROZEN, records.ASSET_UNFROZEN, records.NETWORK_UNFROZEN, records.STOP_LIFTED})
 """Kinds of records after which something that was stopped pays again."""
@@ -98,7 +101,8 @@ def _governing(change: Change, policies: Collection[Policy], default: str) -> tu
     if kind == records.POLICY_CREATED:
         if change.policy_after is None or change.policy_after.activity_kind in GOVERNING:
             return guards, False  # it lets nothing through, but its groups could stop everything for good
-        return (guards, True) if default == "block" and _opens(change.policy_after) else ([], False)
+        opens = change.policy_after.activity_kind == WALLETS_SIGN and _opens(change.policy_after)
+        return (guards, True) if default == "block" and opens else ([], False)
     if kind in _LOOSENING:
         return guards, True
     if kind in LETTING_GO:
@@ -189,17 +193,19 @@ def _escaped(change: Change, guards: list[Policy], policies: Collection[Policy],
     def under(each: Policy, tags: Collection[str]) -> bool:
         return matches(each, change.subject, tags)
 
-    pays = default == "allow" or any(under(each, change.tags_after) for each in policies)
-    paid = default == "allow" or any(under(each, change.tags_before) for each in policies)
-    if not pays:
-        return []
-    if not paid:
-        return guards
     lost = [
         each
         for each in policies
-        if each.activity_kind == WALLETS_SIGN and under(each, change.tags_before) and not under(each, change.tags_after)
+        if each.activity_kind in PAYING
+        and each.filters.match(change.subject, change.tags_before)
+        and not each.filters.match(change.subject, change.tags_after)
     ]
+    pays = default == "allow" or any(under(each, change.tags_after) for each in policies)
+    paid = default == "allow" or any(under(each, change.tags_before) for each in policies)
+    if not pays:
+        lost = [each for each in lost if each.activity_kind != WALLETS_SIGN]  # a mandate needs no policy to pay
+    elif not paid:
+        return guards
     return [guard for guard in guards if any(governs(guard, policy_id=each.id) for each in lost)]
 
 

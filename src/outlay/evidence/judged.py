@@ -4,10 +4,10 @@ A rule that looks at one payout alone (always, its value, its amount, its recipi
 other payouts too cannot be, and neither can a value whose price is not in the signed settings. Those are listed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Final
 
 from outlay.core.asset import NATIVE, Asset
 from outlay.core.intent import Intent
@@ -28,7 +28,7 @@ from outlay.core.policy_document import read_policy
 from outlay.core.seams import MINUTE, Instant
 from outlay.evidence.bundle import EvidenceBroken
 from outlay.evidence.record import CLOCKS_APART
-from outlay.evidence.state import History, KnownWallet
+from outlay.evidence.state import History, KnownWallet, PolicyVersion
 
 
 class NotAgreed(EvidenceBroken):
@@ -51,25 +51,29 @@ class Judged:
 
 def judge_offline(
     history: History,
-    wallet: KnownWallet,
+    wallet_id: str,
     intent: Intent,
     *,
     first: int,
     newest: int,
     issued: Instant,
     unknown_triggers: bool = False,
+    activity: str = WALLETS_SIGN,
 ) -> Judged:
     """Judge a payout as of the record that its request saw, and as of the newest.
 
+    Then every wallet of the pool that was named could have paid it, so all are looked at; now it is one.
+
     Args:
         history: the records up to ``newest``.
-        wallet: who pays.
+        wallet_id: who pays.
         intent: what is paid.
         first: number of the newest record that the request saw.
         newest: number of the newest record that any signature saw.
         issued: when the request was about to be signed.
         unknown_triggers: what looks at the payout alone and cannot be judged counts as triggered, as at admission;
             else it is only listed.
+        activity: what policies look at it as. Under a mandate no policy has to be about it: people signed the mandate.
 
     Raises:
         NotAgreed: a policy blocks it, or no policy is about it and the default is to block.
@@ -79,20 +83,10 @@ def judge_offline(
     said: dict[tuple[str, int], tuple[str, int, str]] = {}
     unproven: dict[str, None] = {}
     earlier: set[str] = set()
-    for seq in (first, newest):
-        tags = wallet.tags_at(seq)
-        found = [
-            read_policy(each.document, id=policy_id, version=each.version)
-            for policy_id, each in sorted(history.policies_at(seq).items())
-        ]
-        # What was about the payout when it was requested stays so, whatever happens to tags and filters.
-        about = [
-            each
-            for each in found
-            if matches(each, intent.wallet, tags) or (each.id in earlier and each.activity_kind == WALLETS_SIGN)
-        ]
-        if not about and history.settings_at(seq).get("default") != "allow":
-            raise NotAgreed("no policy is about this wallet, and then the signed settings block", field="payout")
+    payer = {wallet_id: history.wallets[wallet_id]}
+    then = payer if intent.pool is None else history.members_at(intent.pool, first)
+    for seq, payers in ((first, then), (newest, payer)):
+        about = _about(history, seq, payers, earlier, activity)
         for policy in about:
             why = _unknown(policy, facts)
             if why is not None and (isinstance(policy.rule, Velocity) or not unknown_triggers):
@@ -109,6 +103,54 @@ def judge_offline(
     return Judged(value=facts.value, asking=asking, said=tuple(said.values()), unproven=tuple(unproven))
 
 
+def _about(
+    history: History, seq: int, payers: Mapping[str, KnownWallet], earlier: Collection[str], activity: str
+) -> list[Policy]:
+    """Return the policies that judge a payout right after record ``seq``.
+
+    Args:
+        history: the records.
+        seq: number of the record.
+        payers: who may pay, by id.
+        earlier: ids of those that judged it when it was requested: they do so whatever happens to tags and filters.
+        activity: what policies look at it as.
+
+    Raises:
+        NotAgreed: no policy is about one of the payers, and the default is to block.
+    """
+    found = [policy_of(policy_id, each) for policy_id, each in sorted(history.policies_at(seq).items())]
+    about: set[str] = set()
+    for wallet_id, wallet in payers.items():
+        tags = wallet.tags_at(seq)
+        mine = {
+            each.id
+            for each in found
+            if matches(each, wallet_id, tags, activity=activity)
+            or (each.id in earlier and each.activity_kind == activity)
+        }
+        if not mine and activity == WALLETS_SIGN and history.settings_at(seq).get("default") != "allow":
+            raise NotAgreed("no policy is about this wallet, and then the signed settings block", field="payout")
+        about |= mine
+    return [each for each in found if each.id in about]
+
+
+def policy_of(policy_id: str, version: PolicyVersion) -> Policy:
+    """Return what a version of a policy says; each is read once, for every payout asks for all of them.
+
+    Raises:
+        InvalidInput: it is malformed.
+    """
+    known = _READ.get(id(version))
+    if known is None or known[0] is not version or known[1].id != policy_id:
+        if len(_READ) >= _READ_MAX:
+            _READ.clear()
+        # With the version itself, so that its identity is nobody else's while it is here.
+        known = _READ[id(version)] = (version, read_policy(version.document, id=policy_id, version=version.version))
+    return known[1]
+
+
+_READ: dict[int, tuple[PolicyVersion, Policy]] = {}
+_READ_MAX: Final = 4096
 _ANSWERS = {NoAction.kind: "reports only", RequestApproval.kind: "asks for approval"}
 
 
@@ -172,6 +214,15 @@ def find_asset(settings: Mapping[str, Any], network: str, key: str) -> Asset | N
         return None
     kind, contract = ("Native", None) if key == NATIVE else ("Erc20", key)
     return Asset(network=network, kind=kind, contract=contract, symbol=symbol, decimals=decimals)
+
+
+def find_symbol(settings: Mapping[str, Any], network: str, symbol: str) -> str | None:
+    """Return ``native`` or the contract that money settings call ``symbol`` on a network; None: nothing, or several."""
+    tokens = settings.get("assets")
+    keys = [each.get("contract") for each in tokens if isinstance(each, dict)] if isinstance(tokens, list) else []
+    listed = [find_asset(settings, network, key) for key in {NATIVE, *keys} if isinstance(key, str)]
+    found = [each.key for each in listed if each is not None and each.symbol == symbol]
+    return found[0] if len(found) == 1 else None
 
 
 def _price(settings: Mapping[str, Any], symbol: str) -> Decimal | None:

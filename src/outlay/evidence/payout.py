@@ -8,7 +8,8 @@ The file is canonical JSON and holds exactly this:
 * ``asked``: ``[{policyId, version}]`` by id: the policies whose groups had to agree
 * ``transaction``: the signed bytes, ``0x`` and lower-case hex
 
-A signed call in it is ``{v, preimage, payload, assertion}``: its key is looked up in the records. Nothing stands in
+A signed call in it is ``{v, preimage, payload, assertion}``, or as a request one HTTP message (``http_call``): its key
+is looked up in the records. Nothing stands in
 the file that a signature, or the hash of a record, does not cover, or that does not follow from what is covered. So no
 byte of it is free, except that a quorum with a vote to spare proves the same without it, and that with some kinds of
 keys (ECDSA) a second signature over the same content can be made from the first.
@@ -21,11 +22,12 @@ from typing import Any
 from outlay.codec.evm import address_of, erc20_transfer, tx_hash
 from outlay.codec.signed import SignedTransaction, read_signed
 from outlay.core.asset import NATIVE
+from outlay.core.errors import InvalidInput
 from outlay.core.intent import Intent
+from outlay.evidence.batch import split
 from outlay.evidence.bundle import EvidenceBroken
 from outlay.evidence.canonical import read_canonical
-from outlay.evidence.challenge import Preimage
-from outlay.evidence.demand import CALL, Signature, check_demand, is_its_chain
+from outlay.evidence.demand import Signature, check_demand, head_seen, is_its_chain
 from outlay.evidence.history import History, verify_history
 from outlay.evidence.record import record_hash
 from outlay.evidence.report import Approval, Party, Report, Trail, Unit
@@ -34,6 +36,7 @@ from outlay.evidence.state import KnownWallet
 
 VERSION = 1
 
+_NO_HEAD = "which records the requester knew: the signed message names none, so later ones may be left out of this file"
 _RAW = re.compile(r"0x(?:[0-9a-f]{2})+")
 
 
@@ -57,7 +60,12 @@ def verify_payout(data: bytes, root: str) -> Report:
         _check_window(given, history)
     newest = len(given["records"]) - 1
     checked = check_demand(
-        history, payout=given["payout"], asked=given["asked"], decisions=given["decisions"], trail=trail
+        history,
+        payout=given["payout"],
+        asked=given["asked"],
+        decisions=given["decisions"],
+        payer=_payer(history, given["transaction"]),
+        trail=trail,
     )
     intent = checked.intent
     with trail.step("transaction", "the wallet's key signed exactly this payment, for this chain"):
@@ -72,6 +80,7 @@ def verify_payout(data: bytes, root: str) -> Report:
         head=history.head,
         requester=_party(names, checked.request),
         intent=intent,
+        wallet_id=checked.wallet_id,
         wallet_address=checked.wallet.address,
         unit=Unit(symbol=checked.asset.symbol, decimals=checked.asset.decimals),
         value=checked.judged.value,
@@ -83,7 +92,7 @@ def verify_payout(data: bytes, root: str) -> Report:
         tx_hash=tx_hash(raw),
         nonce=signed.transaction.nonce,
         fee_max=signed.transaction.gas_limit * signed.transaction.max_fee_per_gas,
-        unproven=checked.judged.unproven,
+        unproven=(*checked.judged.unproven, *(() if checked.request.names_head else (_NO_HEAD,))),
     )
 
 
@@ -120,19 +129,28 @@ def _check_window(given: Mapping[str, Any], history: History) -> None:
     seen = set()
     for at, call in enumerate([given["payout"], *given["decisions"]]):
         field = f"decisions[{at - 1}]" if at else "payout"
-        preimage = Preimage.from_document(members(call, field, CALL)["preimage"])
-        if preimage.records_head not in history.numbers:
+        head = head_seen(history, split(call)[0] if at else call, field)
+        if head not in history.numbers:
             raise EvidenceBroken(
                 "was signed over records that the file does not hold: they were cut off or belong to another"
                 " organization",
                 field=field,
             )
-        seen.add(preimage.records_head)
+        seen.add(head)
     if history.head not in seen:
         raise EvidenceBroken("the newest record is covered by no signature in the file", field="records")
 
 
 # The transaction
+
+
+def _payer(history: History, text: str) -> str | None:
+    """Return the wallet that signed a transaction; None: no wallet on record did, or it cannot be read."""
+    try:
+        address = address_of(read_signed(bytes.fromhex(text[2:])).public_key)
+    except (InvalidInput, ValueError):
+        return None
+    return next((key for key, each in history.wallets.items() if each.address.lower() == address), None)
 
 
 def _read_transaction(

@@ -97,6 +97,7 @@ class Report:
     head: str  #: its hash
     requester: Party
     intent: Intent
+    wallet_id: str
     wallet_address: str
     unit: Unit
     value: int | None  #: 10**-8 USD by the signed prices; None: not known
@@ -113,6 +114,7 @@ class Report:
         intent = self.intent
         amount = f"{format_units(int(intent.amount), self.unit.decimals)} {self.unit.symbol}"
         value = "no signed price" if self.value is None else f"USD {format_value(self.value)} at the signed price"
+        pool = "" if intent.pool is None else f" of pool {intent.pool}"
         token = "the network's own coin" if intent.asset == NATIVE else f"token {checksum(intent.asset)}"
         lines = [
             *(f"ok   {name.ljust(_WIDTH)} {meaning}" for name, meaning in self.steps),
@@ -122,7 +124,7 @@ class Report:
             _line("paid", f"{amount} ({intent.amount} base units; {value})"),
             _line("", token),
             _line("to", checksum(intent.recipient)),
-            _line("from", f"{checksum(self.wallet_address)} (wallet {intent.wallet})"),
+            _line("from", f"{checksum(self.wallet_address)} (wallet {self.wallet_id}{pool})"),
             _line("on", f"{intent.network}, chain {intent.chain_id}"),
             _line("transaction", self.tx_hash),
             _line("", f"nonce {self.nonce}; may cost at most {self.fee_max} base units of the native coin in fees"),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from outlay.core.mandate import Mandate
 from outlay.core.personal_token import token_operations
 from outlay.core.policy import POLICIES_MODIFY
 from outlay.evidence.assertion import Credential
@@ -136,6 +137,36 @@ class KnownWallet:
         return _at(self.tag_states, seq, frozenset())
 
 
+@dataclass(slots=True)
+class KnownPool:
+    """A pool as its records describe it: every wallet of its chain that carries its tag."""
+
+    network: str
+    chain_id: int
+    tag: str
+    since: int  #: record number
+    until: int | None = None  #: number of the record that archived it
+
+    def holds(self, wallet: KnownWallet, seq: int) -> bool:
+        """Tell whether a wallet was in the pool right after record ``seq``."""
+        place = (wallet.network, wallet.chain_id)
+        return place == (self.network, self.chain_id) and self.tag in wallet.tags_at(seq)
+
+    def holds_since(self, wallet: KnownWallet, seq: int) -> bool:
+        """Tell whether a wallet was in the pool right after record ``seq``, and after each later one."""
+        later = [tags for number, tags in wallet.tag_states if number > seq]
+        return self.holds(wallet, seq) and all(self.tag in tags for tags in later)
+
+
+@dataclass(slots=True)
+class KnownMandate:
+    """A mandate as its records describe it."""
+
+    mandate: Mandate
+    since: int  #: record number
+    until: int | None = None  #: number of the record that archived it
+
+
 def _at(steps: list[tuple[int, T]], seq: int, otherwise: T) -> T:
     """Return the newest value of ``steps`` that began at record ``seq`` or before."""
     return next((value for number, value in reversed(steps) if number <= seq), otherwise)
@@ -173,6 +204,8 @@ class History:
     policy_sets: list[tuple[int, str]] = field(default_factory=list)  #: (record number, digest from then on)
     wallets: dict[str, KnownWallet] = field(default_factory=dict)  #: by id
     addresses: set[str] = field(default_factory=set)  #: of all wallets, lower case
+    pools: dict[str, KnownPool] = field(default_factory=dict)  #: by id; archived ones included
+    mandates: dict[str, KnownMandate] = field(default_factory=dict)  #: by id; archived ones included
     money_settings: dict[str, Any] = field(default_factory=dict)
     settings: list[tuple[int, dict[str, Any]]] = field(default_factory=list)  #: (record number, in force from then on)
     waiting: dict[str, Any] = field(default_factory=dict)  #: by change id: ``requests.Waiting``
@@ -251,6 +284,11 @@ class History:
         self.identities[grant.identity_id].grants.append(grant)
         if assignment_id is not None:
             self.grants[assignment_id] = grant
+
+    def members_at(self, pool_id: str, seq: int) -> dict[str, KnownWallet]:
+        """Return the wallets of a pool right after record ``seq``, by id; none of a pool that there is not."""
+        pool = self.pools.get(pool_id)
+        return {} if pool is None else {key: each for key, each in self.wallets.items() if pool.holds(each, seq)}
 
     def policies_at(self, seq: int) -> dict[str, PolicyVersion]:
         """Return the policies in force right after record ``seq``, by id."""

@@ -1,0 +1,98 @@
+"""A call signed as one HTTP message, on its way into the unit that carries it out."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+from outlay.core.errors import ActionSignatureInvalid, HeadMoved
+from outlay.core.seams import MINUTE, SECOND, Instant
+from outlay.evidence.assertion import KEY, Credential
+from outlay.evidence.challenge import Preimage
+from outlay.evidence.http_call import body_document, nonce_of, preimage_of
+from outlay.evidence.http_signature import Message
+from outlay.store import organizations
+from outlay.store.database import Row, Unit
+
+AHEAD_MAX: Instant = MINUTE
+"""How far the clock of a caller that names the records it saw may be ahead of ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedMessage:
+    """A message whose body is the one it names; whether the signature counts is decided in the unit.
+
+    ``credential`` is the key that ``keyid`` named just before, and with which the signature was found good. It counts
+    only while the key is still exactly this.
+    """
+
+    message: Message
+    body: bytes  #: as it was sent
+    digest: str  #: of the parsed body
+    credential: Credential
+    seen: Preimage | None = None  #: what it is, once the unit has said which records it saw
+
+    @property
+    def preimage(self) -> Preimage:
+        """What was signed, in the form in which all calls are judged."""
+        assert self.seen is not None, "the unit opens a message before anything looks at it"
+        return self.seen
+
+    @property
+    def credential_uuid(self) -> str:
+        """Whose key signed it."""
+        return self.credential.uuid
+
+    @property
+    def nonce(self) -> str:
+        """What the effect spends."""
+        return nonce_of(self.message, self.credential.uuid)
+
+    def check_signature(self, credential: Credential, *, origins: Collection[str]) -> None:
+        """Check that ``credential`` signed this message.
+
+        Raises:
+            ActionSignatureInvalid: it did not.
+        """
+        if credential.kind != KEY or credential.credential_id != self.message.parameters.key_id:
+            raise ActionSignatureInvalid("keyid names no key that can sign this")
+        if (credential.uuid, credential.public_key) != (self.credential.uuid, self.credential.public_key):
+            self.message.verify(credential.public_key)
+
+    def opened(self, unit: Unit, org: Row, *, now: Instant) -> "SignedMessage":
+        """Return the message with what it is: made just now, over the newest records.
+
+        Raises:
+            ActionSignatureInvalid: it has expired, was made in the future, or names records we do not have.
+            HeadMoved: the organization's records were changed since.
+        """
+        created, expires = self.message.parameters.created * SECOND, self.message.parameters.expires * SECOND
+        if now >= expires:
+            raise ActionSignatureInvalid("this HTTP message signature has expired: sign the call again")
+        # Whoever reads the signature later takes a message that names no records for one over the newest of then.
+        if created > now + (0 if self.message.records_head is None else AHEAD_MAX):
+            raise ActionSignatureInvalid(
+                "this HTTP message was signed in the future: set your clock right, or cover outlay-records-head"
+            )
+        preimage = preimage_of(
+            self.message,
+            digest=self.digest,
+            org=org.id,
+            user_id=self.credential.user_id,
+            credential_uuid=self.credential.uuid,
+            records_head=_head(unit, org, self.message, created),
+        )
+        return replace(self, seen=preimage)
+
+    def proof(self) -> dict[str, Any]:
+        """Return what is stored of it, but for whose key it was."""
+        return body_document(self.message, self.body)
+
+
+def _head(unit: Unit, org: Row, message: Message, created: Instant) -> str:
+    named = message.records_head
+    newest = organizations.find_record(unit, org.head if named is None else named)
+    if newest is None:
+        raise ActionSignatureInvalid("outlay-records-head names a record that this organization does not have")
+    if newest.hash != org.head or (named is None and newest.at > created):
+        raise HeadMoved("the organization's records were changed after this was signed: sign it again")
+    return str(newest.hash)
