@@ -1,0 +1,95 @@
+"""What the signer checks about a refill: the mandate on record in the place of a signed request, and its window.
+
+The signer sees no balances. What it can hold a server to is whom a mandate fills, from where, with what, how much at
+once, and, from its own journal, how much and how often within the window.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from outlay.core.mandate import Mandate
+from outlay.core.seams import Instant
+from outlay.evidence.canonical import canonical
+from outlay.evidence.judged import NotAgreed
+from outlay.evidence.mandated import check_mandated
+from outlay.evidence.report import ProofBroken, Trail
+from outlay.evidence.state import History, KnownWallet
+from outlay.signer import Demand, SignerRefused, Why
+from outlay.signer.checks import records_head
+from outlay.signer.journal_rows import SlotRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refill:
+    """A refill that is justified."""
+
+    mandate: Mandate
+    wallet: KnownWallet  #: the treasury
+    filled: str  #: id of the wallet that is filled
+    intent: dict[str, Any]
+    demand: str  #: canonical text
+    challenges: tuple[str, ...]  #: that the approvals answered: each good once
+
+
+def check_refill(history: History, demand: Demand, payer: str) -> Refill:
+    """Return the refill that a mandate on record allows and approvals agree to, if the wallet ``payer`` pays it.
+
+    Raises:
+        SignerRefused: so it is not; ``why`` says whether records are missing here, the evidence is bad, or it may not
+            go by the records of now.
+    """
+    payout, asked, decisions = demand.payout, list(demand.asked), list(demand.decisions)
+    named = payout.get("mandateId")
+    if not isinstance(named, str) or named not in history.mandates:
+        raise SignerRefused("the records that the signer has hold no such mandate", field="demand", why=Why.BEHIND)
+    for call in decisions:
+        if records_head(history, call) not in history.numbers:
+            raise SignerRefused("signed over records that the signer has not seen", field="demand", why=Why.BEHIND)
+    try:
+        found = check_mandated(history, payout=payout, asked=asked, decisions=decisions, trail=Trail())
+    except ProofBroken as broken:
+        why = Why.NOT_AGREED if isinstance(broken.__cause__, NotAgreed) else Why.EVIDENCE
+        raise SignerRefused(f"{broken.step}: {broken.message}", field=broken.field, why=why) from broken
+    if found.mandate.treasury != payer:
+        raise SignerRefused("the mandate's treasury is another wallet", field="wallet_id", why=Why.EVIDENCE)
+    return Refill(
+        mandate=found.mandate,
+        wallet=found.wallet,
+        filled=found.filled,
+        intent=found.intent.document(),
+        demand=canonical({"payout": payout, "asked": asked, "decisions": decisions}).decode("ascii"),
+        challenges=tuple(each.challenge for each in found.decisions),
+    )
+
+
+def check_room(refill: Refill, earlier: Iterable[SlotRow], *, now: Instant, full_from: Instant | None) -> None:
+    """Refuse a refill that would go over its mandate's window.
+
+    What was signed counts for the whole window whatever became of it: the signer believes nobody about the chain.
+
+    Args:
+        refill: what is asked for.
+        earlier: slots within the window that are named as the mandate's refills.
+        now: the signer's time.
+        full_from: when a new journal was put in the place of a lost one; what was signed before is not known.
+
+    Raises:
+        SignerRefused: so it would.
+    """
+    mandate = refill.mandate
+    if full_from is not None and now < full_from + mandate.window:
+        text = f"the journal was lost: the window of mandate {mandate.id} counts as spent for {mandate.minutes} minutes"
+        raise SignerRefused(text, field="caps", why=Why.CAP)
+    amounts = [
+        int(slot.intent["amount"])
+        for slot in earlier
+        # A payout may be named like a refill; who asked for it says that it is none.
+        if slot.intent is not None and slot.intent["initiator"] == mandate.id
+    ]
+    if len(amounts) + 1 > mandate.window_count:
+        text = f"mandate {mandate.id} allows {mandate.window_count} refills within {mandate.minutes} minutes"
+        raise SignerRefused(text, field="caps", why=Why.CAP)
+    if sum(amounts) + int(refill.intent["amount"]) > mandate.window_amount:
+        text = f"mandate {mandate.id} allows {mandate.window_amount} base units within {mandate.minutes} minutes"
+        raise SignerRefused(text, field="caps", why=Why.CAP)
