@@ -21,15 +21,18 @@ from outlay.core.seams import SECOND
 from outlay.engine.balance import Balance
 from outlay.engine.confirm import Confirm
 from outlay.engine.expire import Expire
+from outlay.engine.refill import Refill
+from outlay.engine.route import Routing
 from outlay.engine.send import Send
 from outlay.engine.watch import Watch
+from outlay.prices.static import StaticPrices
 from outlay.signer.journal import Journal
 from outlay.signer.keystore import KdfParams, Keystore
 from outlay.signer.local import SignerCore
 from outlay.store import lanes, ledger, stops, transfers
 from outlay.store import wallets as wallet_rows
 from outlay.store.database import Row, Unit
-from tests import fakes
+from tests import fakes, postgres
 from tests.actions.world import NETWORK, USDC, Actor, World
 from tests.sim.loop import VirtualLoop
 
@@ -43,7 +46,7 @@ RECEIPT = "eth_getTransactionReceipt"
 _PAID_OR_NOT = ("confirmed", "failed", "canceled", "rejected", "expired")
 
 
-def settings(nodes: int, finality: str, trust: str, more: str) -> str:
+def settings(nodes: int, finality: str, trust: str, more: str, in_flight: int = 16) -> str:
     """Return the configuration of a stage."""
     urls = ", ".join(f'"http://node-{number}.invalid"' for number in range(1, nodes + 1))
     return f"""
@@ -64,6 +67,7 @@ decimals = 6
 
 [sending]
 poll_s = {POLL_S}
+in_flight_max = {in_flight}
 unseen_max_s = 600
 bump_after_s = 30
 bump_every_s = 20
@@ -86,6 +90,7 @@ class Stage:
         finality: str = "blocks = 3",
         more: str = "",
         base_fee: int = fakes.GWEI,
+        in_flight: int = 16,
     ) -> None:
         """Found everything; two nodes or more have to agree.
 
@@ -95,6 +100,7 @@ class Stage:
             finality: the rule, as the configuration says it.
             more: further settings of the network.
             base_fee: wei per gas.
+            in_flight: unsettled transactions a wallet may have.
         """
         count = nodes if isinstance(nodes, int) else len(nodes)
         self.loop = VirtualLoop()
@@ -102,7 +108,7 @@ class Stage:
         self.node = self.network.nodes[0]
         self.token = self.network.contracts.add(Token(address=USDC))
         self.world = World(
-            folder, settings=settings(count, finality, "quorum" if count > 1 else "single", more), seed=7
+            folder, settings=settings(count, finality, "quorum" if count > 1 else "single", more, in_flight), seed=7
         )
         self.config, self.clock = self.world.config, self.world.clock
         self.bot: Actor = self.world.service_account("payouts bot")
@@ -141,7 +147,9 @@ class Stage:
         chains = {NETWORK: self.chain}
         self._watch = Watch(db, signer)
         self.worker = Send(*parts, chains, signer, self._watch, holder=f"worker {next(self._holders)}")
+        self.router = Routing(*parts)
         self._confirm, self._balance, self._expire = Confirm(*parts, chains), Balance(*parts, chains), Expire(*parts)
+        self._refill = Refill(*parts, StaticPrices(self.config.prices).find)
 
     def close(self) -> None:
         """Compare what was asked for, ledger and chain, then end everything."""
@@ -154,7 +162,7 @@ class Stage:
 
     # Doing
 
-    def new_wallet(self, *, coins: int = 10 * COIN, dollars: int = 10_000) -> str:
+    def new_wallet(self, *tags: str, coins: int = 10 * COIN, dollars: int = 10_000) -> str:
         """Create a wallet with a key of the signer, pay in, and let the ledger know."""
         wallet_id = wallets.new_wallet_id(self.world.entropy)
         key = self.signer.create_key(wallet_id)
@@ -162,7 +170,7 @@ class Stage:
             self.world.admin,
             "POST",
             "/wallets",
-            {"network": NETWORK},
+            {"network": NETWORK, **({"tags": list(tags)} if tags else {})},
             "Wallets:Create",
             lambda act: wallets.create(
                 act,
@@ -173,7 +181,7 @@ class Stage:
                 public_key=key.public_key_hex,
                 name=None,
                 external_id=None,
-                tags=(),
+                tags=tags,
             ),
         )
         self.network.give(key.address, coins)
@@ -187,6 +195,13 @@ class Stage:
         """Ask for a payout to somebody new; return its id."""
         recipient = "0x" + f"{next(self._numbers):02x}".rjust(40, "e")
         made = self.world.pay(self.bot, wallet_id or self.wallet, 0, to=recipient, units=units, native=native)
+        self.recipients[made["id"]] = recipient
+        return str(made["id"])
+
+    def pay_pool(self, pool_id: str, units: int = 7, *, native: bool = False) -> str:
+        """Ask a pool for a payout to somebody new; return its id."""
+        recipient = "0x" + f"{next(self._numbers):02x}".rjust(40, "e")
+        made = self.world.pay_pool(self.bot, pool_id, 0, to=recipient, units=units, native=native)
         self.recipients[made["id"]] = recipient
         return str(made["id"])
 
@@ -235,12 +250,13 @@ class Stage:
 
     async def _look(self) -> None:
         await self._watch.step()
-        while await self.worker.step():
+        while await self.router.step() or await self.worker.step():
             pass
         while await self._confirm.step():
             pass
         await self._balance.step()
         await self._expire.step()
+        await self._refill.step()
 
     def mine(self, blocks: int = 1, **choice: Any) -> None:
         """Mine blocks one by one, and let the engine look after each."""
@@ -300,7 +316,7 @@ class Stage:
 
     def history(self, paid: str) -> list[str]:
         """Return every event of a transfer, in order."""
-        text = "SELECT event FROM transition WHERE transfer_id = ? ORDER BY seq"
+        text = postgres.marked(self.world.db.where, "SELECT event FROM transition WHERE transfer_id = ? ORDER BY seq")
         return [row.event for row in self.unit(lambda unit: unit.exec_driver_sql(text, (paid,)).all())]
 
     def address(self, wallet_id: str | None = None) -> str:

@@ -10,9 +10,10 @@ from outlay.chains.fake import Manner, Mood, Way
 from outlay.core import faultpoint
 from outlay.core.errors import InvariantBroken, SignerRefused, SignerUnavailable
 from outlay.core.fees import Offer
-from outlay.signer import Signed, SignRequest, Why
-from outlay.store import lanes, velocity
-from tests.scenarios.stage import RECEIPT, Stage
+from outlay.engine import choosing
+from outlay.signer import Scope, Signed, SignRequest, Why
+from outlay.store import lanes, transfers, velocity
+from tests.scenarios.stage import DOLLAR, RECEIPT, Stage
 
 OpenStage = Callable[..., Stage]
 
@@ -191,3 +192,49 @@ def test_missing_money_stops_the_wallet(stage: Stage) -> None:
     with stage.mood(Mood(lies={"eth_getBalance": lambda _params, honest: hex(int(honest, 16) - 1)})):
         stage.mine(4)
     assert "the ledger" in str(stage.frozen())
+
+
+# Whose turn it is
+
+
+def test_what_one_identity_may_not_send_hides_nothing_of_another(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much of it there is, and however long it has been there."""
+    monkeypatch.setattr(choosing, "LOOK_AHEAD", 4)
+    stopped = [stage.pay() for _ in range(10)]
+    stage.signer.freeze(Scope.IDENTITY, stage.bot.user_id, "a drill")
+    stage.run(4)
+    stage.bot = stage.world.service_account("another bot")
+    late = stage.pay()
+    stage.run(2)
+    assert stage.state(late) == "broadcast"
+    assert {stage.state(each) for each in stopped} == {"ready"}
+
+
+def test_what_waits_for_one_recipient_does_not_hide_what_waits_for_money(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of a queue may wait for ever; those behind them are looked at in turn."""
+    monkeypatch.setattr(choosing, "LOOK_AHEAD", 4)
+    stuck = [stage.pay() for _ in range(9)]
+    restored = [{"of_id": each, "flag": "restored"} for each in stuck]
+    stage.unit(lambda unit: transfers.annotate_many(unit, restored))
+    short = stage.pay(20_000 * DOLLAR)
+    stage.run(4)
+    assert stage.row(short).waiting_reason.startswith("the wallet needs 20000000000 base units of USDC")
+    stage.network.give(stage.address(), 20_000 * DOLLAR, stage.token)
+    stage.network.mine(3)
+    stage.run(8)
+    assert stage.state(short) == "broadcast"
+    assert {stage.state(each) for each in stuck} == {"ready"}
+
+
+def test_a_long_queue_of_one_initiator_delays_no_other(open_stage: OpenStage) -> None:
+    stage = open_stage(in_flight=2)
+    many = [stage.pay() for _ in range(12)]
+    stage.bot = stage.world.service_account("another bot")
+    stage.wait(60)
+    single = stage.pay()
+    stage.run()
+    stage.mine(4)
+    assert stage.state(single) in ("mined", "confirmed"), "it shares the lane with whoever was there before"
+    assert sum(stage.state(each) == "ready" for each in many) >= 5

@@ -202,6 +202,18 @@ def test_what_the_journal_does_not_hold_stays_unsigned(bank: Bank, bot: Actor, w
     assert why(bank, dataclasses.replace(old[1], fence=4)) is None
 
 
+def test_no_single_call_uses_up_the_fences_of_a_wallet(bank: Bank, wallet: str, payout: str) -> None:
+    """A fence is kept for ever, whoever named it: one of 2^53 - 1 would leave no higher one to any worker."""
+    assert why(bank, bank.request(payout, fence=2**32 + 8)) == Why.INVALID
+    with pytest.raises(SignerRefused, match="no lane is led") as refused:
+        bank.core.journaled(wallet, 2**53 - 1, [])
+    assert refused.value.field == "fence"
+    assert why(bank, bank.request(payout, fence=7)) is None
+    assert bank.core.journaled(wallet, 2**32 + 7, [payout]) == {payout}
+    with pytest.raises(SignerRefused, match="another worker"):
+        bank.core.journaled(wallet, 7, [])
+
+
 @pytest.mark.parametrize("fence", [-1, True, 2**53, "1"])
 def test_a_fence_is_a_number(bank: Bank, wallet: str, fence: Any) -> None:
     with pytest.raises(SignerRefused):

@@ -7,11 +7,12 @@ permission; ``perform`` (its own module) carries the action out.
 import functools
 import hashlib
 import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from outlay.actions import govern
+from outlay.actions.signed_message import SignedMessage
 from outlay.actions.work import Work
 from outlay.config import Config
 from outlay.core import ids
@@ -28,12 +29,13 @@ from outlay.core.personal_token import token_operations
 from outlay.core.seams import MINUTE, SECOND, Entropy, Instant
 from outlay.evidence.assertion import Assertion, Credential, verify_assertion
 from outlay.evidence.base64url import to_base64url
-from outlay.evidence.bundle import evidence_document
+from outlay.evidence.bundle import credential_document, evidence_document
 from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage, action_challenge
 from outlay.evidence.record import CHANGE_APPLIED, CLOCKS_APART, build_record, record_hash
 from outlay.store import evidence, organizations, permissions, policies, users
 from outlay.store.database import Row, Unit
+from outlay.store.identities import Identities
 
 CHALLENGE_LIFE: Instant = 15 * MINUTE
 TOKEN_LIFE: Instant = 5 * MINUTE
@@ -84,6 +86,24 @@ class SignedCall:
     assertion: Assertion
     credential_uuid: str
     token_expires: Instant
+    checked: Credential | None = None
+    """The key the signature was found good with before the unit; that counts while the key is still exactly this."""
+
+    @property
+    def nonce(self) -> str:
+        """What the effect spends."""
+        return self.preimage.nonce
+
+    def check_signature(self, credential: Credential, *, origins: Collection[str]) -> None:
+        """Check that ``credential`` signed this call.
+
+        Raises:
+            ActionSignatureInvalid: it did not.
+        """
+        if credential.uuid not in self.preimage.credentials:
+            raise ActionSignatureInvalid("the credential that signed this was not offered by the challenge")
+        if self.checked != credential:
+            verify_assertion(self.assertion, credential, action_challenge(self.preimage), origins=origins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +149,7 @@ class Act:
     config: Config
     org: Row
     caller: Caller
-    call: SignedCall
+    call: SignedCall | SignedMessage
     credential: Credential
     credential_record: str | None
     payload: Any
@@ -148,17 +168,26 @@ class Act:
             return self.agreed.named(prefix)
         return ids.new_id(prefix, self.entropy)
 
-    def evidence(self) -> dict[str, Any]:
-        """Return the evidence document of this call, naming the policies in force."""
+    def evidence(self, *, policy_set: str | None = None) -> dict[str, Any]:
+        """Return the evidence document of this call, naming the policies in force (``policy_set``, if it is known)."""
+        if isinstance(self.call, SignedMessage):
+            return {**self.call.proof(), **self.named_with(policy_set)}
         return evidence_document(
             preimage=self.call.preimage,
             assertion=self.call.assertion,
             credential=self.credential,
             credential_record=self.credential_record,
             payload=self.payload,
-            policy_set=policy_set_digest(self.unit),
+            policy_set=policy_set or policy_set_digest(self.unit),
             origins=self.config.server.origins,
         )
+
+    def named_with(self, policy_set: str | None = None) -> dict[str, Any]:
+        """Return what is stored beside a signed message: whose key it was, and the policies in force."""
+        return {
+            "credential": credential_document(self.credential, self.credential_record),
+            "policySet": policy_set or policy_set_digest(self.unit),
+        }
 
     def keep_evidence(self, subject: str) -> str:
         """Store this call's evidence for ``subject`` and return its id."""
@@ -202,7 +231,12 @@ class Act:
 
 def policy_set_digest(unit: Unit) -> str:
     """Return the digest of the active policies: which, at which version."""
-    return _digest_of_set(tuple((row.id, row.version) for row in policies.active_versions(unit)))
+    return digest_of_set((row.id, row.version) for row in policies.active_versions(unit))
+
+
+def digest_of_set(versions: Iterable[tuple[str, int]]) -> str:
+    """Return the digest of policies, given by id and version and in the order of their ids."""
+    return _digest_of_set(tuple(versions))
 
 
 @functools.lru_cache(maxsize=64)
@@ -296,18 +330,20 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def authenticate(unit: Unit, claims: dict[str, Any], *, now: Instant) -> Caller:
+def authenticate(unit: Unit, claims: dict[str, Any], *, now: Instant, known: Identities | None = None) -> Caller:
     """Return who a bearer token belongs to, as the database stands now.
 
     Args:
         unit: the unit the answer is used in.
         claims: the verified content of the token.
         now: the current instant.
+        known: what the unit has read so far.
 
     Raises:
         NotAuthenticated: unknown, expired or revoked token, or an inactive identity or credential.
     """
-    row = users.find_token(unit, str(claims.get("jti")))
+    known = known or Identities(unit)
+    row = known.token(str(claims.get("jti")))
     if (
         row is None
         or row.user_id != claims.get("sub")
@@ -317,17 +353,14 @@ def authenticate(unit: Unit, claims: dict[str, Any], *, now: Instant) -> Caller:
         raise NotAuthenticated("this token was revoked or is not known here: log in again")
     if now >= row.expires_at:
         raise NotAuthenticated("this token has expired: log in again")
-    user = users.find(unit, row.user_id)
+    user = known.user(row.user_id)
     if user is None or not user.is_active:
         raise NotAuthenticated("User account has been deactivated.")
-    held = None if row.credential_id is None else users.find_credential(unit, row.credential_id)
+    held = None if row.credential_id is None else known.credential(row.credential_id)
     is_pat = row.kind == PAT
     if (is_pat or row.credential_id is not None) and (held is None or not held.is_active):
         raise NotAuthenticated("the credential of this token was deactivated")
-    if is_pat and held is not None:
-        operations = _pat_operations(unit, held)
-    else:
-        operations = permissions.operations_of(unit, user.id)
+    operations = _pat_operations(unit, held) if is_pat and held is not None else known.operations_of(user.id)
     return Caller(
         user_id=user.id,
         token_id=row.id,
@@ -379,28 +412,38 @@ def verify(
     entropy: Entropy,
     config: Config,
     claims: dict[str, Any],
-    call: SignedCall,
+    call: SignedCall | SignedMessage,
     method: str,
     path: str,
     payload: Any,
     operations: Collection[str],
+    org: Row | None = None,
+    known: Identities | None = None,
 ) -> Act:
     """Check that a signed call may be carried out now, and change nothing.
+
+    A unit that verifies several calls gives the organization it has locked, and what it knows of their callers.
 
     Raises:
         NotAuthenticated, NotPermitted: it may not.
     """
-    org = organizations.lock_shared(unit)
-    caller = authenticate(unit, claims, now=now)
-    _check_binding(call, org, caller, now=now, method=method, path=path, digest=payload_digest(payload))
-    spent = evidence.find_spent(unit, call.preimage.nonce)
+    org, known = org or organizations.lock_shared(unit), known or Identities(unit)
+    if isinstance(call, SignedMessage):
+        caller = _holder(unit, known, call.credential_uuid, now=now)
+    else:
+        caller = authenticate(unit, claims, now=now, known=known)
+        _check_binding(call, org, caller, now=now, method=method, path=path, digest=payload_digest(payload))
+    spent = known.spent(call.nonce)
     if spent is not None:
         raise ActionReplayed(
             "user action has already been used: request a new challenge",
             **({"resultId": spent.result_id} if spent.result_id else {}),
         )
-    row, credential = _check_signature(unit, call, caller, config)
-    _check_head(unit, org, call.preimage)
+    row, credential = _check_signature(known, call, caller, config)
+    if isinstance(call, SignedMessage):
+        call = call.opened(unit, org, now=now)
+    else:
+        _check_head(unit, org, call.preimage)
     if not caller.is_vouched:
         raise NotPermitted(
             f"nobody vouches for the key of {caller.username} yet: an admin compares its fingerprint and activates"
@@ -447,18 +490,42 @@ def _check_binding(
         raise ActionSignatureInvalid("the body is not the one that was signed")
 
 
-def _check_signature(unit: Unit, call: SignedCall, caller: Caller, config: Config) -> tuple[Row, Credential]:
+def _holder(unit: Unit, known: Identities, uuid: str, *, now: Instant) -> Caller:
+    """Return whose key signed a message: it needs no bearer token, for ``keyid`` names the key.
+
+    Raises:
+        NotAuthenticated: the key, its holder or its personal access token was switched off, or has expired.
+    """
+    key = known.credential(uuid)
+    user = None if key is None else known.user(key.user_id)
+    if key is None or not key.is_active or user is None or not user.is_active:
+        raise NotAuthenticated("the key that keyid names, or who holds it, was deactivated")
+    is_pat = known.is_of_a_pat(uuid)
+    token = users.token_of_key(unit, uuid) if is_pat else None
+    if is_pat and (token is None or not token.is_active or now >= token.expires_at):
+        raise NotAuthenticated("the personal access token of this key was revoked or has expired")
+    return Caller(
+        user_id=user.id,
+        token_id="",
+        username=user.username,
+        is_service_account=user.is_service_account,
+        is_vouched=user.may_vote,
+        operations=_pat_operations(unit, key) if is_pat else known.operations_of(user.id),
+        pat_key=uuid if is_pat else None,
+    )
+
+
+def _check_signature(
+    known: Identities, call: SignedCall | SignedMessage, caller: Caller, config: Config
+) -> tuple[Row, Credential]:
     """Verify the assertion again, with the credential as it stands now."""
-    row = users.find_credential(unit, call.credential_uuid)
+    row = known.credential(call.credential_uuid)
     if row is None or not row.is_active or row.user_id != caller.user_id:
         raise ActionSignatureInvalid("the credential that signed this was deactivated or is not yours")
-    if row.id not in call.preimage.credentials:
-        raise ActionSignatureInvalid("the credential that signed this was not offered by the challenge")
-    if row.id != caller.pat_key and (caller.pat_key is not None or users.is_of_a_pat(unit, row.id)):
+    if row.id != caller.pat_key and (caller.pat_key is not None or known.is_of_a_pat(row.id)):
         raise ActionSignatureInvalid("a personal access token and its key go together, and with no other")
     credential = credential_of(row, origins=config.server.origins)
-    challenge = action_challenge(call.preimage)
-    verify_assertion(call.assertion, credential, challenge, origins=config.server.origins)
+    call.check_signature(credential, origins=config.server.origins)
     return row, credential
 
 

@@ -4,7 +4,18 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from outlay.actions import credentials, lift, organization, pats, people, permissions, policies, reseed, wallets
+from outlay.actions import (
+    credentials,
+    lift,
+    mandates,
+    organization,
+    pats,
+    people,
+    permissions,
+    policies,
+    reseed,
+    wallets,
+)
 from outlay.actions.act import Act, Agreed, Caller, SignedCall, key_operations
 from outlay.actions.changes import APPLIED, FAILED, PENDING, close, due_of, resolve
 from outlay.actions.work import Work
@@ -165,6 +176,7 @@ AGAIN: Mapping[str, Callable[[Act, str, Mapping[str, Any]], object]] = {
     records.WALLET_TAGS_MODIFIED: _tag,
     records.CONFIG_APPLIED: _apply_config,
     records.WALLET_UNFROZEN: lambda act, subject, body: wallets.unfreeze(act, subject, reason=body["reason"]),
+    records.MANDATE_CREATED: lambda act, _, body: mandates.create(act, act.payload),
     records.ASSET_UNFROZEN: lambda act, _, body: wallets.unfreeze_asset(
         act, network=body["network"], asset=body["asset"], reason=body["reason"]
     ),

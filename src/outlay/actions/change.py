@@ -1,13 +1,15 @@
 """The one place where a transfer changes state: the row, its audit entry, its velocity entry and its event."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from outlay.actions import present
 from outlay.actions.work import Work
-from outlay.core.transfer import ENDS, UNSIGNED, Event, State, next_state, wire_status
-from outlay.store import approvals, transfers, velocity, webhooks
+from outlay.core.transfer import ENDS, UNSIGNED, Event, State, wire_status
+from outlay.store import approvals, transfers, velocity, waiting, webhooks
 from outlay.store.database import Row, Unit
+from outlay.store.transfers import Change
 
 _EVENT_OF_STATUS = {"Rejected": "wallet.transfer.rejected", "Failed": "wallet.transfer.failed"}
 
@@ -17,24 +19,43 @@ def change(work: Work, row: Row, event: Event, *, detail: Mapping[str, Any] | No
 
     An end before any signature gives the velocity entry back; a final proof of no outflow corrects it.
     """
-    before = State(row.state)
-    state = next_state(before, event, transfer_id=row.id)
-    if state in ENDS and state is not State.CONFIRMED:
-        _return_velocity(work.unit, row.id, before)  # first: counters are locked before transfers
-    after = transfers.advance(work.unit, row, event, now=work.now, detail=detail, **values)
-    if state in ENDS:
-        _close_approval(work, after)
-    kind = _event_kind(event, before, state)
-    if kind is not None:
-        webhooks.emit(
-            work.unit,
-            kind=kind,
-            subject=after.id,
-            data={"transferRequest": present.transfer_now(work.unit, after, work.config)},
-            now=work.now,
-            entropy=work.entropy,
-        )
-    return after
+    return change_many(work, [Change(row=row, event=event, detail=detail, values=values)])[0]
+
+
+def change_many(work: Work, changes: Sequence[Change]) -> list[Row]:
+    """Do for many transfers at once what ``change`` does for one; return the new rows in the same order.
+
+    No transfer may be named twice. Raises as ``transfers.advance`` does, and then nothing of the unit is to be kept.
+    """
+    changes = [_no_longer_waiting(each) for each in changes]
+    waiting.forget(work.unit, [each.row.id for each in changes if each.row.wait_place is not None])
+    for each in changes:
+        if each.after in ENDS and each.after is not State.CONFIRMED:
+            _return_velocity(
+                work.unit, each.row.id, State(each.row.state)
+            )  # first: counters are locked before transfers
+    rows = transfers.advance(work.unit, changes, now=work.now)
+    told: list[tuple[str, Row]] = []
+    for each, after in zip(changes, rows, strict=True):
+        if each.after in ENDS:
+            _close_approval(work, after)
+        kind = _event_kind(each.event, State(each.row.state), each.after)
+        if kind is not None:
+            told.append((kind, after))
+    documents = present.transfers_now(work.unit, [row for _, row in told], work.config)
+    raised = [
+        webhooks.Raised(kind=kind, subject=row.id, data={"transferRequest": document})
+        for (kind, row), document in zip(told, documents, strict=True)
+    ]
+    webhooks.emit_many(work.unit, raised, now=work.now, entropy=work.entropy)
+    return rows
+
+
+def _no_longer_waiting(change: Change) -> Change:
+    """Return the change; whatever happens to a payout that waits for room, it does not wait after it."""
+    if change.row.wait_place is None:
+        return change
+    return replace(change, values={"waiting_reason": None, "wait_place": None, "wait_until": None, **change.values})
 
 
 def _return_velocity(unit: Unit, transfer_id: str, before: State) -> None:

@@ -17,6 +17,18 @@ from outlay.store.database import Row
 REASON_MAX = 1000
 
 
+def check_words(value: str, reason: str | None) -> None:
+    """Refuse a decision that says something else than Approved or Denied, and perhaps why.
+
+    Raises:
+        InvalidInput: it does.
+    """
+    if value not in ("Approved", "Denied"):
+        raise InvalidInput('is "Approved" or "Denied"', field="value")
+    if reason is not None and (len(reason) > REASON_MAX or not reason.isprintable()):
+        raise InvalidInput(f"is at most {REASON_MAX} printable characters", field="reason")
+
+
 def decide(act: Act, approval_id: str, *, value: str, reason: str | None) -> dict[str, Any]:
     """Record one person's decision and, where it settles the matter, act on it.
 
@@ -24,10 +36,7 @@ def decide(act: Act, approval_id: str, *, value: str, reason: str | None) -> dic
         NotFound: no such approval. PreconditionFailed: it is closed. NotPermitted: this person may not decide so.
         ApprovalChanged: the groups changed after the decision was signed.
     """
-    if value not in ("Approved", "Denied"):
-        raise InvalidInput('is "Approved" or "Denied"', field="value")
-    if reason is not None and (len(reason) > REASON_MAX or not reason.isprintable()):
-        raise InvalidInput(f"is at most {REASON_MAX} printable characters", field="reason")
+    check_words(value, reason)
     approval = approvals.find(act.unit, approval_id)
     if approval is None:
         raise NotFound("no such approval")

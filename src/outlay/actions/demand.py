@@ -12,6 +12,7 @@ from outlay.core.policy import Policy, required_groups
 from outlay.core.policy_document import parse_policy, read_policy
 from outlay.evidence import record as records
 from outlay.evidence.demand import order, portable
+from outlay.evidence.mandated import mandate_call
 from outlay.store import approvals, evidence, organizations, policies
 from outlay.store.database import Row, Unit
 
@@ -22,9 +23,20 @@ def demand_of(unit: Unit, row: Row) -> dict[str, Any]:
     Raises:
         InvariantBroken: the signed request of the transfer is not stored.
     """
-    approval = approvals.find_of(unit, row.id)
+    return demands_of(unit, [row])[row.id]
+
+
+def demands_of(unit: Unit, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Return what ``demand_of`` does of each transfer, by its id."""
+    asked = approvals.of_many(unit, [row.id for row in rows])
+    documents = evidence.of_many(unit, [row.id for row in rows if row.mandate_id is None])
+    return {row.id: _demand(unit, row, documents.get(row.id, []), asked.get(row.id)) for row in rows}
+
+
+def _demand(unit: Unit, row: Row, documents: list[dict[str, Any]], approval: Row | None) -> dict[str, Any]:
+    by_mandate = row.mandate_id is not None
     return {
-        "payout": portable(kept(unit, row.id)),
+        "payout": mandate_call(row.mandate_id, row.intent) if by_mandate else portable(_only(row.id, documents)),
         "asked": [] if approval is None else _asked(unit, approval.groups),
         "decisions": [] if approval is None else _counted(unit, approval),
     }
@@ -36,7 +48,10 @@ def kept(unit: Unit, subject: str) -> dict[str, Any]:
     Raises:
         InvariantBroken: there is none, or more than one.
     """
-    documents = evidence.of(unit, subject)
+    return _only(subject, evidence.of(unit, subject))
+
+
+def _only(subject: str, documents: list[dict[str, Any]]) -> dict[str, Any]:
     if len(documents) != 1:
         raise InvariantBroken(f"{len(documents)} signed calls are stored about {subject}: one was expected")
     return documents[0]

@@ -7,9 +7,12 @@ from outlay.actions.demand import kept
 from outlay.actions.sending import PAYOUT
 from outlay.core.errors import InvalidInput, InvariantBroken, NotFound, PreconditionFailed
 from outlay.core.policy import required_groups
+from outlay.core.seams import SECOND
+from outlay.evidence.batch import split
 from outlay.evidence.canonical import canonical
-from outlay.evidence.demand import VOTE, open_signature, order, portable, versions_asked
+from outlay.evidence.demand import VOTE, head_seen, open_signature, order, portable, versions_asked
 from outlay.evidence.history import History, verify_history
+from outlay.evidence.http_call import is_http, read_call
 from outlay.evidence.payout import VERSION
 from outlay.store import approvals, lanes, organizations, transfers
 from outlay.store.database import Row, Unit
@@ -25,6 +28,11 @@ def export_payout(unit: Unit, transfer_id: str) -> bytes:
     row = transfers.find(unit, transfer_id)
     if row is None:
         raise NotFound("no such transfer")
+    if row.mandate_id is not None:
+        raise PreconditionFailed(
+            f"this is a refill under mandate {row.mandate_id}: no person asked for it, so there is no signed request to"
+            " prove it by; the mandate's own record says who allowed it"
+        )
     raw = _signed_bytes(unit, row)
     if raw is None:
         raise PreconditionFailed(f"nothing was signed for this payout, which is {row.state}: there is nothing to prove")
@@ -35,7 +43,7 @@ def export_payout(unit: Unit, transfer_id: str) -> bytes:
         records, history, decisions = _window(unit, request, decisions)
     except InvalidInput as error:
         raise InvariantBroken(f"what is stored about {transfer_id} does not verify: {error.message}") from error
-    first = history.numbers[request["preimage"]["recordsHead"]]
+    first = history.numbers[head_seen(history, request, "payout")]
     return canonical(
         {
             "v": VERSION,
@@ -75,7 +83,7 @@ def _window(
     """Return the records that the signatures cover, what they say, and the decisions that count by them."""
     root = organizations.get(unit).root
     while True:
-        newest = max(_number(unit, each["preimage"]["recordsHead"]) for each in (request, *decisions))
+        newest = max(_number(unit, each) for each in (request, *decisions))
         records = [document for document in organizations.read_records(unit) if document["seq"] <= newest]
         history = verify_history(records, root)
         counted = _counted(history, decisions, newest)
@@ -89,7 +97,7 @@ def _counted(history: History, decisions: Sequence[dict[str, Any]], newest: int)
     people: set[str] = set()
     counted = []
     for each in decisions:
-        signed = open_signature(history, each, "decision")
+        signed = open_signature(history, split(each)[0], "decision")
         may = all(history.key_may(signed.key, VOTE, seq) for seq in (signed.seq, newest))
         stays = signed.key.usable_at(newest) and may
         if stays and signed.user_id not in people:
@@ -98,8 +106,14 @@ def _counted(history: History, decisions: Sequence[dict[str, Any]], newest: int)
     return counted
 
 
-def _number(unit: Unit, digest: str) -> int:
-    record = organizations.find_record(unit, digest)
+def _number(unit: Unit, call: dict[str, Any]) -> int:
+    """Return the number of the newest record that the signer of a call saw."""
+    if is_http(call):
+        message = read_call(call, "payout").message
+        digest, issued = message.records_head, message.parameters.created * SECOND
+        record = organizations.find_record(unit, digest) if digest else organizations.newest_at(unit, issued)
+    else:
+        record = organizations.find_record(unit, call["preimage"]["recordsHead"])
     if record is None:
         raise InvalidInput("a signature covers a record that is not stored", field="recordsHead")
     number: int = record.seq

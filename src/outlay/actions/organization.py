@@ -7,6 +7,7 @@ from typing import Any
 
 from outlay.actions.act import CHALLENGE_LIFE, Act, Caller, issue_token, signing_keys
 from outlay.actions.govern import is_governed
+from outlay.actions.held import held_for
 from outlay.actions.policies import insert_policy
 from outlay.config import Config, check_settings
 from outlay.core import ids
@@ -16,6 +17,7 @@ from outlay.core.policy_document import preset_policies
 from outlay.core.seams import HOUR, Entropy, Instant
 from outlay.evidence.attestation import fingerprint
 from outlay.evidence.base64url import to_base64url
+from outlay.evidence.batch import BATCH_DECISION_PATH
 from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage
 from outlay.evidence.record import build_record, record_hash
@@ -196,13 +198,18 @@ def store_full_access(unit: Unit, entropy: Entropy, *, permission_id: str, user_
     )
 
 
+def is_applied(unit: Unit, config: Config) -> bool:
+    """Tell whether the settings in the file are the ones an admin signed."""
+    return bool(organizations.get(unit).money_settings == money_digest(config))
+
+
 def require_applied(unit: Unit, config: Config) -> None:
     """Admit nothing while the settings in the file are not the ones an admin signed.
 
     Raises:
         Unavailable: they differ; says what to do.
     """
-    if organizations.get(unit).money_settings != money_digest(config):
+    if not is_applied(unit, config):
         raise Unavailable(
             "the money settings of the configuration (prices, finality, assets, chain ids, fee caps, default verdict)"
             " are not the signed ones: restore the file, or have an admin run outlay config apply",
@@ -259,6 +266,11 @@ def open_action(
                 else transfers.get(unit, approval.transfer_id).intent_digest
             )
             groups_digest = approval.groups_digest
+    of_batch = BATCH_DECISION_PATH.fullmatch(path)
+    if of_batch is not None and method == "POST":
+        held = held_for(unit, of_batch.group(1), caller.user_id, now=now)
+        if held is not None:
+            intent_digest, groups_digest = held.digest, held.groups_digest
     return Preimage(
         org=org.id,
         identity=caller.user_id,

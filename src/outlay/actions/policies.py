@@ -13,7 +13,7 @@ from outlay.core.policy import NominalLimit, Policy, RequestApproval, Velocity, 
 from outlay.core.policy_document import parse_policy, stored_document
 from outlay.core.seams import Instant
 from outlay.evidence.canonical import digest
-from outlay.store import approvals, policies, transfers, users, velocity, wallets
+from outlay.store import approvals, policies, transfers, users, velocity, waiting, wallets
 from outlay.store.database import Row, Unit
 from outlay.store.policies import active_policies
 
@@ -146,11 +146,18 @@ def recount_velocity(unit: Unit, wallet_id: str, *, before: Collection[str], now
     """Write anew the counters of every policy that judges this wallet since its tags changed, or did ``before``."""
     tags = wallets.tags(unit, wallet_id)
     for policy in active_policies(unit):
-        changed = matches(policy, wallet_id, before) != matches(policy, wallet_id, tags)
+        kind = policy.activity_kind
+        changed = matches(policy, wallet_id, before, activity=kind) != matches(policy, wallet_id, tags, activity=kind)
         if changed and isinstance(policy.rule, Velocity):
             _rebuild(unit, policy, now=now)
 
 
 def _rebuild(unit: Unit, policy: Policy, *, now: Instant) -> None:
-    matching = [wallet_id for wallet_id, tags in wallets.all_tags(unit).items() if matches(policy, wallet_id, tags)]
+    matching = [
+        wallet_id
+        for wallet_id, tags in wallets.all_tags(unit).items()
+        if matches(policy, wallet_id, tags, activity=policy.activity_kind)
+    ]
     velocity.rebuild(unit, policy, wallets_matching_now=matching, now=now)
+    if isinstance(policy.rule, Velocity):
+        waiting.sort_again(unit, policy)

@@ -11,6 +11,7 @@ from outlay.config import Config, Network
 from outlay.core.asset import NATIVE, Asset
 from outlay.core.event import iso
 from outlay.core.fees import NATIVE_GAS, Fees, first_offer
+from outlay.core.mandate import activity_of
 from outlay.core.money import VALUE_UNIT, value_of
 from outlay.core.personal_token import token_operations
 from outlay.core.policy_document import read_policy, wire_document
@@ -26,7 +27,8 @@ def only_given(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _when(instant: int | None) -> str | None:
+def when(instant: int | None) -> str | None:
+    """Return an instant as the contract writes dates; None stays None."""
     return None if instant is None else iso(instant)
 
 
@@ -63,7 +65,7 @@ def transfer(row: Row, config: Config, attempts: Sequence[Row] = ()) -> dict[str
         id=row.id,
         walletId=row.wallet_id,
         network=row.network,
-        requester={"userId": row.initiator_id, "tokenId": row.token_id},
+        requester=only_given(userId=row.initiator_id, tokenId=row.token_id or None),
         requestBody=row.request_body,
         metadata={"asset": meta},
         status=wire_status(State(row.state), ended_from=ended_from),
@@ -73,11 +75,13 @@ def transfer(row: Row, config: Config, attempts: Sequence[Row] = ()) -> dict[str
         txHash=row.tx_hash,
         fee=None if row.fee is None else str(row.fee),
         dateRequested=iso(row.requested_at),
-        datePolicyResolved=_when(row.resolved_at),
-        dateBroadcasted=_when(row.broadcast_at),
-        dateConfirmed=_when(row.confirmed_at),
+        datePolicyResolved=when(row.resolved_at),
+        dateBroadcasted=when(row.broadcast_at),
+        dateConfirmed=when(row.confirmed_at),
         approvalId=row.approval_id,
         externalId=row.external_id,
+        mandateId=row.mandate_id,
+        poolId=row.pool_id,
         replacementId=_replacement_of(attempts),
         details=_construction(attempts) if attempts else None,
     )
@@ -106,8 +110,8 @@ def _construction(attempts: Sequence[Row]) -> dict[str, Any]:
                 purpose=each.purpose,
                 **_offered(each),
                 txHash=each.hash,
-                dateSigned=_when(each.signed_at),
-                dateBroadcasted=_when(each.first_sent_at),
+                dateSigned=when(each.signed_at),
+                dateBroadcasted=when(each.first_sent_at),
             )
             for each in attempts
         ],
@@ -154,7 +158,7 @@ def transaction(unit: Unit, paid: Row, attempts: Sequence[Row], shown: Row) -> d
         txHash=newest.hash if newest.mined_hash not in [each.hash for each in same] else newest.mined_hash,
         fee=str(paid.fee) if status == "Confirmed" and paid.fee is not None else None,
         dateRequested=iso(shown.created_at),
-        dateBroadcasted=_when(min(sent, default=None)),
+        dateBroadcasted=when(min(sent, default=None)),
         details={"transferId": paid.id, "purpose": shown.purpose},
     )
 
@@ -184,6 +188,7 @@ def wallet(unit: Unit, row: Row) -> dict[str, Any]:
         externalId=row.external_id,
         tags=list(wallets.tags(unit, row.id)),
         frozenReason=row.frozen_reason,
+        drainedReason=row.drained_reason,
     )
 
 
@@ -287,8 +292,8 @@ def approval(unit: Unit, row: Row, config: Config) -> dict[str, Any]:
     paid = transfers.get(unit, row.transfer_id)
     return approval_of(
         row,
-        activity={"kind": "Wallets:Sign", "transferRequest": transfer_now(unit, paid, config)},
-        evaluations=_evaluations(unit, row.transfer_id),
+        activity={"kind": activity_of(paid.initiator_id), "transferRequest": transfer_now(unit, paid, config)},
+        evaluations=evaluations_of([dict(each._mapping) for each in transfers.evaluations(unit, row.transfer_id)]),
         decisions=approvals.decisions(unit, row.id),
     )
 
@@ -302,10 +307,10 @@ def approval_of(
         initiatorId=row.initiator_id,
         activity=activity,
         status=row.status,
-        expirationDate=_when(row.expires_at),
+        expirationDate=when(row.expires_at),
         dateCreated=iso(row.created_at),
         dateUpdated=iso(row.updated_at),
-        dateResolved=_when(row.resolved_at),
+        dateResolved=when(row.resolved_at),
         policyEvaluations=evaluations,
         decisions=[
             {"userId": d.user_id, "value": d.value, "reason": d.reason, "date": iso(d.at)}
@@ -316,15 +321,19 @@ def approval_of(
     )
 
 
-def _evaluations(unit: Unit, transfer_id: str) -> list[dict[str, Any]]:
-    """Return each policy's answer once: the first that triggered, at the request or later, else that of the request."""
-    answers: dict[str, Row] = {}
-    for each in transfers.evaluations(unit, transfer_id):
-        known = answers.get(each.policy_id)
-        if known is None or (each.triggered and not known.triggered):
-            answers[each.policy_id] = each
+def evaluations_of(kept: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each policy's answer once: the first that triggered, at the request or later, else that of the request.
+
+    Args:
+        kept: stored evaluations of one transfer, oldest first.
+    """
+    answers: dict[str, dict[str, Any]] = {}
+    for each in kept:
+        known = answers.get(each["policy_id"])
+        if known is None or (each["triggered"] and not known["triggered"]):
+            answers[each["policy_id"]] = each
     return [
-        {"policyId": e.policy_id, "triggered": e.triggered, "reason": e.reason or "The rule does not apply."}
+        {"policyId": e["policy_id"], "triggered": e["triggered"], "reason": e["reason"] or "The rule does not apply."}
         for e in answers.values()
     ]
 
@@ -338,7 +347,7 @@ def policy_triggered(evaluation: dict[str, Any], policy_row: Row, paid: Row, con
             reason=evaluation["reason"],
             date=iso(evaluation["at"]),
             policy=policy(policy_row),
-            activity={"kind": "Wallets:Sign", "transferRequest": transfer(paid, config)},
+            activity={"kind": activity_of(paid.initiator_id), "transferRequest": transfer(paid, config)},
             context=evaluation["context"],
         )
     }

@@ -11,6 +11,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from outlay.actions.change import change
+from outlay.actions.payouts import wire_body
+from outlay.actions.refill import add_refill
 from outlay.actions.work import Work
 from outlay.core import ids
 from outlay.core.asset import NATIVE
@@ -19,16 +21,21 @@ from outlay.core.ledger import release, reserve, supposed
 from outlay.core.money import value_of
 from outlay.core.policy import required_groups
 from outlay.core.policy_document import read_policy
+from outlay.core.pool import Route
 from outlay.core.price import Quote
 from outlay.core.seams import DAY
 from outlay.core.transfer import ENDS, UNSIGNED, Event, State
 from outlay.core.velocity import countable
 from outlay.evidence.assertion import Assertion
+from outlay.evidence.batch import ROW, split
 from outlay.evidence.bundle import credential_document
 from outlay.evidence.canonical import canonical, digest
-from outlay.evidence.demand import Signature, open_signature, origins_of
+from outlay.evidence.demand import Signature, open_request, open_signature, origins_of
 from outlay.evidence.history import History
+from outlay.evidence.http_call import is_http
 from outlay.evidence.judged import find_asset
+from outlay.evidence.mandated import is_mandated
+from outlay.evidence.payout_item import BATCH_PATH, SINGLE_PATH, read_item
 from outlay.store import (
     approvals,
     evidence,
@@ -41,6 +48,7 @@ from outlay.store import (
     wallets,
 )
 from outlay.store.database import Row
+from outlay.store.velocity_move import Moves
 
 VOIDED = "It was voided before the database was restored"
 
@@ -170,7 +178,7 @@ def _transfer_of(work: Work, history: History, kept: Kept) -> Row:
     assert kept.transfer_id is not None
     row = transfers.find(work.unit, kept.transfer_id)
     if row is None:
-        row = _add_transfer(work, history, kept)
+        row = (_add_refill if is_mandated(kept.payout) else _add_transfer)(work, history, kept)
     state = State(row.state)
     if state in ENDS:
         raise InvariantBroken(
@@ -186,20 +194,32 @@ def _transfer_of(work: Work, history: History, kept: Kept) -> Row:
         _approve(work, history, kept, row)
     if state in (State.REQUESTED, State.HELD):
         row = change(work, row, Event.ALLOWED, resolved_at=row.requested_at, ready_at=row.requested_at)
+    if row.wallet_id != kept.wallet_id and row.pool_id is not None:
+        row = _move(work, row, kept.wallet_id)
     if State(row.state) is not State.READY:
         raise InvariantBroken(f"transfer {row.id} is {row.state} in another slot than in the signer's journal")
     return row
+
+
+def _move(work: Work, row: Row, wallet_id: str) -> Row:
+    """Have a payout of a pool count for the wallet that signed it: the router had moved it since the copy was made."""
+    tags = {wallet_id: wallets.tags(work.unit, wallet_id)}
+    counted = Moves(work.unit, policies.active_policies(work.unit), tags, [row.id], now=work.now)
+    counted.move(row.id, wallet_id)
+    counted.write()
+    transfers.annotate(work.unit, row.id, wallet_id=wallet_id, route=Route.LANE)
+    return transfers.get(work.unit, row.id)
 
 
 def _add_transfer(work: Work, history: History, kept: Kept) -> Row:
     intent = kept.intent
     if intent is None or kept.payout is None:
         raise InvariantBroken(f"the signer's journal does not say what {kept.transfer_id} is")
-    request = open_signature(history, kept.payout, "payout")
+    request = open_request(history, kept.payout, "payout")
     preimage, amount = request.preimage, int(intent["amount"])
     if intent["externalId"] is not None:
         _give_way(work, intent["externalId"], kept.transfer_id)
-    quote = _quote(history, request, intent)
+    quote = _quote(history, request.seq, intent, at=request.preimage.issued)
     decimals = None if quote is None else quote[1]
     value = None if quote is None or decimals is None else value_of(amount, decimals=decimals, price=quote[0].price)
     row = transfers.add(
@@ -207,6 +227,8 @@ def _add_transfer(work: Work, history: History, kept: Kept) -> Row:
         id=kept.transfer_id,
         external_id=intent["externalId"],
         intent_digest=digest(dict(intent)),
+        # The wallet that signed it is the one it stays with.
+        **({"pool_id": intent["pool"], "pool_seq": request.seq} if "pool" in intent else {}),
         intent=dict(intent),
         wallet_id=kept.wallet_id,
         network=intent["network"],
@@ -214,7 +236,7 @@ def _add_transfer(work: Work, history: History, kept: Kept) -> Row:
         asset=intent["asset"],
         recipient=intent["recipient"],
         amount=amount,
-        request_body=request.payload,
+        request_body=_request_body(request, intent),
         initiator_id=request.user_id,
         token_id="",
         credential_id=request.key.credential.uuid,
@@ -239,6 +261,53 @@ def _add_transfer(work: Work, history: History, kept: Kept) -> Row:
     if kept.asked:
         _approve(work, history, kept, row)
     return transfers.get(work.unit, row.id)
+
+
+def _add_refill(work: Work, history: History, kept: Kept) -> Row:
+    """Make the transfer of a refill anew: what it is follows from its intent, for nobody asked for it."""
+    intent, at = kept.intent, kept.attempts[0].at
+    if intent is None or kept.transfer_id is None or kept.payout is None:
+        raise InvariantBroken(f"the signer's journal does not say what {kept.transfer_id} is")
+    _give_way(work, intent["externalId"], kept.transfer_id)
+    newest = len(history.instants) - 1
+    quote = _quote(history, newest, intent, at=at)
+    row = add_refill(
+        work,
+        id=kept.transfer_id,
+        mandate_id=kept.payout["mandateId"],
+        intent=intent,
+        quote=None if quote is None else quote[0],
+        decimals=None if quote is None else quote[1],
+        policy_set=_policy_set(history, newest),
+        requested_at=at,
+    )
+    velocity.admit(
+        work.unit,
+        policies.active_policies(work.unit),
+        transfer_id=row.id,
+        wallet_id=row.wallet_id,
+        tags=wallets.tags(work.unit, row.wallet_id),
+        recipient=row.recipient,
+        initiator_id=row.initiator_id,
+        value=row.value,
+    )
+    if kept.asked:
+        _approve(work, history, kept, row)
+    return transfers.get(work.unit, row.id)
+
+
+def _request_body(request: Signature, intent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request as reads show it: what was signed, or the same in the contract's words."""
+    if request.preimage.path not in (SINGLE_PATH, BATCH_PATH):
+        return request.payload
+    item = read_item(request.payload, "payout")
+    return wire_body(
+        asset=intent["asset"],
+        recipient=item.recipient,
+        amount=item.amount,
+        external_id=item.external_id,
+        priority=item.priority,
+    )
 
 
 def _give_way(work: Work, external_id: str, transfer_id: str | None) -> None:
@@ -266,9 +335,9 @@ def _give_way(work: Work, external_id: str, transfer_id: str | None) -> None:
     transfers.annotate(work.unit, row.id, external_id=None)
 
 
-def _quote(history: History, request: Signature, intent: Mapping[str, Any]) -> tuple[Quote, int] | None:
+def _quote(history: History, seq: int, intent: Mapping[str, Any], *, at: int) -> tuple[Quote, int] | None:
     """Return the price in the settings that the requester saw signed, with the asset's decimals."""
-    settings = history.settings_at(request.seq)
+    settings = history.settings_at(seq)
     asset = find_asset(settings, intent["network"], intent["asset"])
     prices = settings.get("prices")
     if asset is None or not isinstance(prices, dict):
@@ -279,7 +348,7 @@ def _quote(history: History, request: Signature, intent: Mapping[str, Any]) -> t
         return None
     if not price.is_finite() or price <= 0:
         return None
-    return Quote(price=price, source="static", at=request.preimage.issued), asset.decimals
+    return Quote(price=price, source="static", at=at), asset.decimals
 
 
 def _policy_set(history: History, seq: int) -> str:
@@ -291,7 +360,7 @@ def _keep_evidence(work: Work, history: History, subject: str, call: Mapping[str
     whole = {
         **call,
         "credential": credential_document(signed.key.credential, signed.key.record),
-        "origins": origins_of(Assertion.from_document(call["assertion"])),
+        "origins": [] if is_http(call) else origins_of(Assertion.from_document(call["assertion"])),
         "policySet": _policy_set(history, signed.seq),
     }
     evidence_id = ids.new_id(ids.EVIDENCE, work.entropy)
@@ -308,7 +377,7 @@ def _approve(work: Work, history: History, kept: Kept, row: Row) -> None:
         version = next(found for found in known.versions if found.version == each["version"])
         asked.append(read_policy(version.document, id=each["policyId"], version=version.version))
     groups = list(required_groups(asked))
-    votes = [(call, open_signature(history, call, "decision")) for call in kept.decisions]
+    votes = [(call, open_signature(history, split(call)[0], "decision")) for call in kept.decisions]
     resolved = max((vote.preimage.issued for _, vote in votes), default=row.requested_at)
     values = {
         "status": "Approved",
@@ -322,7 +391,9 @@ def _approve(work: Work, history: History, kept: Kept, row: Row) -> None:
         approval_id: str = found.id
         approvals.update(work.unit, approval_id, **values)
     else:
-        approval_id = votes[0][1].preimage.path.split("/")[3] if votes else ids.new_id(ids.APPROVAL, work.entropy)
+        # A decision about a whole batch does not name the approval.
+        named = [vote.preimage.path.split("/")[3] for call, vote in votes if ROW not in call]
+        approval_id = named[0] if named else ids.new_id(ids.APPROVAL, work.entropy)
         approvals.add(
             work.unit,
             id=approval_id,

@@ -29,9 +29,11 @@ from outlay.store import (
     approvals,
     changes,
     evidence,
+    mandates,
     organizations,
     permissions,
     policies,
+    pools,
     recovery,
     stops,
     users,
@@ -104,7 +106,8 @@ def rebuild_counters(work: Work) -> None:
     """Write the counters of every velocity policy anew from the entries."""
     tags = wallets.all_tags(work.unit)
     for policy in policies.active_policies(work.unit):
-        matching = [wallet_id for wallet_id, names in tags.items() if matches(policy, wallet_id, names)]
+        kind = policy.activity_kind
+        matching = [wallet_id for wallet_id, names in tags.items() if matches(policy, wallet_id, names, activity=kind)]
         velocity.rebuild(work.unit, policy, wallets_matching_now=matching, now=work.now)
 
 
@@ -240,7 +243,39 @@ def _wallet_created(entry: Entry) -> None:
         external_id=entry.payload.get("externalId"),
         created_at=entry.at,
     )
-    wallets.add_tags(entry.unit, entry.subject, body["tags"])
+    wallets.add_tags(entry.unit, entry.subject, body["tags"], since=_number(entry))
+
+
+def _number(entry: Entry) -> int:
+    """Return the number of the record that is being applied."""
+    number: int = organizations.get(entry.unit).head_seq + 1
+    return number
+
+
+def _wallet_drained(entry: Entry) -> None:
+    wallets.update(entry.unit, entry.subject, drained_reason=entry.body["reason"])
+
+
+def _wallet_resumed(entry: Entry) -> None:
+    wallets.update(entry.unit, entry.subject, drained_reason=None)
+
+
+def _pool_created(entry: Entry) -> None:
+    body = entry.body
+    pools.add(
+        entry.unit,
+        id=entry.subject,
+        name=body["name"],
+        network=body["network"],
+        chain_id=body["chainId"],
+        tag=body["tag"],
+        status=pools.ACTIVE,
+        created_at=entry.at,
+    )
+
+
+def _pool_archived(entry: Entry) -> None:
+    pools.archive(entry.unit, entry.subject)
 
 
 def _wallet_renamed(entry: Entry) -> None:
@@ -250,12 +285,20 @@ def _wallet_renamed(entry: Entry) -> None:
 
 
 def _wallet_tagged(entry: Entry) -> None:
-    wallets.add_tags(entry.unit, entry.subject, entry.body["added"])
+    wallets.add_tags(entry.unit, entry.subject, entry.body["added"], since=_number(entry))
     wallets.remove_tags(entry.unit, entry.subject, entry.body["removed"])
 
 
 def _wallet_unfrozen(entry: Entry) -> None:
     wallets.update(entry.unit, entry.subject, frozen_reason=None)
+
+
+def _mandate_created(entry: Entry) -> None:
+    mandates.add(entry.unit, id=entry.subject, document=entry.body, now=entry.at)
+
+
+def _mandate_archived(entry: Entry) -> None:
+    mandates.archive(entry.unit, entry.subject, now=entry.at)
 
 
 def _asset_unfrozen(entry: Entry) -> None:
@@ -406,6 +449,12 @@ _WRITE: Mapping[str, Callable[[Entry], None]] = {
     records.WALLET_RENAMED: _wallet_renamed,
     records.WALLET_TAGS_MODIFIED: _wallet_tagged,
     records.WALLET_UNFROZEN: _wallet_unfrozen,
+    records.WALLET_DRAINED: _wallet_drained,
+    records.WALLET_RESUMED: _wallet_resumed,
+    records.POOL_CREATED: _pool_created,
+    records.POOL_ARCHIVED: _pool_archived,
+    records.MANDATE_CREATED: _mandate_created,
+    records.MANDATE_ARCHIVED: _mandate_archived,
     records.ASSET_UNFROZEN: _asset_unfrozen,
     records.NETWORK_UNFROZEN: _network_unfrozen,
     records.STOP_LIFTED: _stop_lifted,

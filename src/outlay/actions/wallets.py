@@ -12,7 +12,7 @@ from outlay.config import Config
 from outlay.core import ids
 from outlay.core.errors import InvalidInput, NotFound, PreconditionFailed
 from outlay.core.seams import Entropy
-from outlay.store import wallets, webhooks
+from outlay.store import organizations, wallets, webhooks
 from outlay.store.database import Row, Unit
 
 TAGS_MAX = 50
@@ -86,7 +86,7 @@ def create(
         external_id=external_id,
         created_at=act.now,
     )
-    wallets.add_tags(act.unit, wallet_id, names)
+    wallets.add_tags(act.unit, wallet_id, names, since=organizations.get(act.unit).head_seq)
     act.result_id = wallet_id
     document = present.wallet(act.unit, get(act.unit, wallet_id))
     _emit(act, "wallet.created", wallet_id, {"wallet": document})
@@ -177,7 +177,7 @@ def _change_tags(act: Act, wallet_id: str, *, added: list[str], removed: list[st
     before = wallets.tags(act.unit, wallet_id)
     act.record("wallet.tags.modified", wallet_id, {"added": added, "removed": removed})
     if added or removed:
-        wallets.add_tags(act.unit, wallet_id, added)
+        wallets.add_tags(act.unit, wallet_id, added, since=organizations.get(act.unit).head_seq)
         wallets.remove_tags(act.unit, wallet_id, removed)
         recount_velocity(act.unit, wallet_id, before=before, now=act.now)
         document = present.wallet(act.unit, get(act.unit, wallet_id))

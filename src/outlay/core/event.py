@@ -5,9 +5,10 @@ Receivers check a signature over the raw bytes, over ``json.dumps`` of what they
 JavaScript print differently. (Text outside ASCII is escaped: only the first two agree on it.)
 """
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from outlay.core.errors import InvalidInput, InvariantBroken
@@ -26,6 +27,8 @@ EVENT_KINDS: Mapping[str, str] = {
     "wallet.transfer.confirmed": "A transfer is paid: final, with exactly the effect that was asked for.",
     "wallet.transfer.failed": "A transfer ended without paying, after it was allowed.",
     "wallet.transfer.rejected": "A transfer was refused by a policy or a person.",
+    "wallet.balance.low": "A wallet under a mandate fell below its minimum; once, until it has recovered.",
+    "refill.proposed": "A wallet needs money from a treasury that is not ours: somebody has to send it.",
     "wallet.blockchainevent.detected": "Coins entered a wallet, or left it, at a final height.",
 }
 """Every kind we emit and offer for subscription, with one line for the documentation."""
@@ -43,6 +46,7 @@ RETRY_SCHEDULE_S: Sequence[int] = (60, 720, 7200, 86400)
 """When a failed delivery is tried again, in seconds from its first attempt."""
 
 _EXACT = 2**53 - 1
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def check_subscription(kinds: Iterable[object], *, field: str = "events") -> list[str]:
@@ -66,7 +70,28 @@ def check_subscription(kinds: Iterable[object], *, field: str = "events") -> lis
 def iso(instant: Instant) -> str:
     """Return ``instant`` as the contract writes dates: ISO 8601, UTC, milliseconds (rounded down), ``Z``."""
     seconds, micros = divmod(instant, SECOND)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros // 1000:03d}Z"
+    return f"{_second(seconds)}.{micros // 1000:03d}Z"
+
+
+@functools.lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    # Most dates of one answer lie within the same few seconds.
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def read_iso(text: str, *, field: str) -> Instant:
+    """Return the instant of a date with its zone, as ``iso`` writes it or with other fractions.
+
+    Raises:
+        InvalidInput: it is no such date.
+    """
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        date = None
+    if date is None or date.tzinfo is None or len(text) > 40 or date.year < 1971:
+        raise InvalidInput("is a date and time with its zone, e.g. 2030-01-31T12:00:00Z", field=field)
+    return round((date - _EPOCH) / timedelta(microseconds=1))
 
 
 def plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ import re
 from outlay.core.seams import Entropy
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PAIRS = [first + second for second in _ALPHABET for first in _ALPHABET]
 _ID = re.compile(r"[a-z]{2,8}-[a-z0-9]{5}-[a-z0-9]{5}-[a-z0-9]{14,16}")
 
 ORGANIZATION, USER, CREDENTIAL, TOKEN = "or", "us", "cr", "to"
@@ -17,6 +18,8 @@ POLICY, EVALUATION, APPROVAL, DECISION = "plc", "plce", "ap", "dec"
 WEBHOOK, DELIVERY, EVENT = "wh", "whe", "evt"
 EVIDENCE, ERROR = "evi", "err"
 FREEZE = "frz"
+MANDATE, PROPOSAL = "md", "rp"
+POOL, BATCH = "pool", "bat"
 CHANGE = "cr"  # the contract gives change requests the prefix of credentials
 
 
@@ -24,9 +27,9 @@ def new_id(prefix: str, entropy: Entropy) -> str:
     """Return a fresh identifier with ``prefix``, from 17 bytes of ``entropy``."""
     number = int.from_bytes(entropy.token(17), "big")
     text = ""
-    for _ in range(26):
-        number, digit = divmod(number, 36)
-        text += _ALPHABET[digit]
+    for _ in range(13):
+        number, pair = divmod(number, 1296)
+        text += _PAIRS[pair]
     return f"{prefix}-{text[:5]}-{text[5:10]}-{text[10:]}"
 
 

@@ -19,6 +19,9 @@ OPERATIONS: tuple[str, ...] = (
     "Auth:Users:Read",
     "Auth:Users:Update",
     "Config:Apply",
+    "Mandates:Archive",
+    "Mandates:Create",
+    "Mandates:Read",
     "Outlay:Unfreeze",
     "Permissions:Assign",
     "Permissions:Assignments:Read",
@@ -33,8 +36,12 @@ OPERATIONS: tuple[str, ...] = (
     "Policies:Evaluations:Vote",
     "Policies:Read",
     "Policies:Update",
+    "Pools:Archive",
+    "Pools:Create",
+    "Pools:Read",
     "Signer:Reseed",
     "Wallets:Create",
+    "Wallets:Drain",
     "Wallets:Read",
     "Wallets:Tags:Add",
     "Wallets:Tags:Remove",
@@ -51,8 +58,8 @@ OPERATIONS: tuple[str, ...] = (
     "Webhooks:Read",
     "Webhooks:Update",
 )
-"""Every operation Outlay offers. ``Config:Apply``, ``Outlay:Unfreeze``, ``Signer:Reseed`` and ``Wallets:Unfreeze`` are
-ours, the others the contract's."""
+"""Every operation Outlay offers. ``Config:Apply``, ``Mandates:*``, ``Outlay:Unfreeze``, ``Pools:*``, ``Signer:Reseed``,
+``Wallets:Drain`` and ``Wallets:Unfreeze`` are ours, the others the contract's."""
 
 ALIASES = {
     "Permissions:Archive": "Permissions:Delete",

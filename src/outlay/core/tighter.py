@@ -9,6 +9,8 @@ those who remain could always have agreed without the others.
 """
 
 from outlay.core.policy import (
+    PER_BATCH,
+    PER_ROW,
     WALLETS_SIGN,
     AlwaysTrigger,
     AmountLimit,
@@ -100,8 +102,15 @@ def _counts_as_much(before: Velocity, after: Velocity) -> bool:
 
 def _action_tighter(before: Policy, after: Policy) -> bool:
     asked, asks = before.action, after.action
+    if isinstance(asked, Block) and isinstance(asks, Block):
+        # What is refused at once never goes; what waits goes later, and the longer it may wait the likelier.
+        return asks.wait is None or (asked.wait is not None and asks.wait <= asked.wait)
+    if isinstance(asked, RequestApproval) and isinstance(asks, Block) and asks.wait is not None:
+        return False  # what waits for room goes in the end, and nobody was asked
     if not isinstance(asked, RequestApproval) or not isinstance(asks, RequestApproval):
         return _STRICTNESS[asks.kind] >= _STRICTNESS[asked.kind]
+    if asks.per == PER_BATCH and asked.per == PER_ROW:
+        return False  # one signature would do for many payouts
     # A decision counts in every group its author is in, so one group may stand for two.
     return _expires_as_soon(asked.auto_reject_timeout, asks.auto_reject_timeout) and all(
         any(_group_tighter(group, other) for other in asks.groups) for group in asked.groups

@@ -15,7 +15,7 @@ class State(StrEnum):
     """Where a transfer stands."""
 
     REQUESTED = "requested"  #: recorded; policies not yet evaluated
-    HELD = "held"  #: waiting for people
+    HELD = "held"  #: waiting for people, or for room under a cap
     READY = "ready"  #: allowed; waiting for a chain slot
     ASSIGNED = "assigned"  #: bound to a nonce, funds reserved; nothing signed is known here
     SIGNED = "signed"  #: the signed bytes are stored; not yet sent
@@ -32,7 +32,7 @@ class Event(StrEnum):
     """What happened to a transfer."""
 
     ALLOWED = "allowed"  #: no policy holds it, or every quorum is met
-    HELD = "held"  #: a policy asks people
+    HELD = "held"  #: a policy asks people, or lets it wait for room
     BLOCKED = "blocked"  #: a policy or the default refuses it
     DENIED = "denied"  #: a person said no, or the approval ran out
     WITHDRAWN = "withdrawn"  #: its initiator took it back
@@ -55,6 +55,8 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     _S.REQUESTED: {_E.ALLOWED: _S.READY, _E.HELD: _S.HELD, _E.BLOCKED: _S.REJECTED},
     _S.HELD: {
         _E.ALLOWED: _S.READY,
+        _E.HELD: _S.HELD,
+        _E.BLOCKED: _S.REJECTED,
         _E.DENIED: _S.REJECTED,
         _E.WITHDRAWN: _S.CANCELED,
         _E.TIMED_OUT: _S.EXPIRED,

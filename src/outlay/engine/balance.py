@@ -16,7 +16,7 @@ from outlay.core.event import iso
 from outlay.core.ledger import inflow, supposed, written_off
 from outlay.core.seams import Clock, Entropy
 from outlay.engine.guard import guarded
-from outlay.store import lanes, ledger, organizations, recovery, stops, wallets, webhooks
+from outlay.store import lanes, ledger, mandates, organizations, recovery, stops, wallets, webhooks
 from outlay.store.database import Database, Row, Unit
 
 log = structlog.get_logger()
@@ -151,6 +151,7 @@ class Balance:
         now = self._clock.now()
         lines = inflow(wallet=wallet.id, network=wallet.network, asset=asset.key, amount=amount)
         ledger.post(unit, lines, transfer_id=None, now=now, entropy=self._entropy)
+        mandates.note_inflow(unit, wallet_id=wallet.id, asset=asset.key, amount=amount)
         data = {
             "blockchainEvent": {
                 "walletId": wallet.id,

@@ -1,13 +1,13 @@
 """From broadcast to the end: receipts, reorganisations, finality, the exact effect."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from outlay.actions import finality
-from outlay.actions.finality import Mined
+from outlay.actions.finality import Final, Mined
 from outlay.actions.sending import VOID
 from outlay.actions.work import Work, open_work
 from outlay.chains import Chain, Consumed, Head, Receipt, fee_paid
@@ -24,8 +24,12 @@ from outlay.store.database import Database, Row, Unit
 
 log = structlog.get_logger()
 
-UNIT_MAX = 32
+UNIT_MAX = 128
 """Payouts settled in one unit: requests wait for their turn behind it."""
+STEP_MAX = 1000
+"""Transactions of one wallet that are looked at in one step: so many known to be in a block, and so many not."""
+ANYWAY = 16
+"""Of those that by the newest nonce are not mined yet, how many are asked about all the same: nodes lag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +143,15 @@ class Confirm:
             wallet, lane = wallets.find(unit, wallet_id), lanes.find(unit, wallet_id)
             if wallet is None or lane is None or wallet.network != network:
                 continue
-            slots = lanes.transactions(unit, wallet_id, "sent", "mined")
-            known = lanes.attempts_of(unit, [slot.id for slot in slots])
-            watched = [
-                _Watched(
-                    slot,
-                    [each for each in known[slot.id] if each.raw is not None],
-                    None if slot.transfer_id is None else transfers.get(unit, slot.transfer_id),
-                )
-                for slot in slots
-            ]
-            if watched:
-                answer.append((wallet, int(lane.fence), watched))
+            found = [lanes.transactions(unit, wallet_id, state, limit=STEP_MAX) for state in ("sent", "mined")]
+            slots = sorted((slot for rows in found for slot in rows), key=lambda slot: int(slot.nonce))
+            if slots:
+                answer.append((wallet, int(lane.fence), _watch(unit, slots)))
         return answer
 
     async def _follow(self, chain: Chain, final: Head, wallet: Row, fence: int, watched: list[_Watched]) -> bool:
         used = await chain.nonce_at(wallet.address, final.number)
+        watched = await self._mined_perhaps(chain, wallet, watched)
         hashes = [attempt.hash for each in watched for attempt in each.attempts]
         receipts = dict(zip(hashes, await chain.receipts(hashes), strict=True))
         seen = [_see(each, receipts) for each in watched]
@@ -181,6 +178,13 @@ class Confirm:
                 moved = True
         return moved
 
+    async def _mined_perhaps(self, chain: Chain, wallet: Row, watched: list[_Watched]) -> list[_Watched]:
+        """Leave out what by the newest nonce is in no block yet, but for the lowest few."""
+        newest = await chain.nonce_at(wallet.address)
+        above = [each for each in watched if each.slot.state == "sent" and each.slot.nonce >= newest]
+        left_out = {each.slot.id for each in above[ANYWAY:]}
+        return [each for each in watched if each.slot.id not in left_out]
+
     def _settle(
         self,
         unit: Unit,
@@ -196,6 +200,7 @@ class Confirm:
         moved = self._note(work, seen, standing)
         lane = lanes.find(unit, wallet.id)
         next_nonce = -1 if lane is None else lane.settled_nonce
+        finals: list[Final] = []  # payouts that follow each other
         for each in seen:
             slot, attempt, receipt = each.watched.slot, each.attempt, each.receipt
             if attempt is None or receipt is None or canonical.get(receipt.block_number) != receipt.block_hash:
@@ -204,17 +209,21 @@ class Confirm:
                 break  # a lower nonce has not been noted as sent, or was not settled
             next_nonce += 1
             if attempt.purpose == VOID:
+                if not _settle_payouts(work, fence, finals):
+                    break
                 finality.settle_void(work, fence, slot.id, fee=fee_paid(receipt))
             elif each.watched.paid is not None:
                 effect = effect_of(each.watched.paid, wallet.address, receipt)
-                finality.settle_payout(work, fence, slot.id, effect, fee=fee_paid(receipt))
+                finals.append(Final(slot_id=slot.id, effect=effect, fee=fee_paid(receipt)))
             moved = True
+        _settle_payouts(work, fence, finals)
         if moved:
             fault("confirm.before_commit")
         return moved
 
     def _note(self, work: Work, seen: list[_Seen], standing: Mapping[int, str | None]) -> bool:
         """Note which were mined, and which are in no block any more."""
+        mined: list[Mined] = []
         moved = False
         for each in seen:
             slot, receipt = each.watched.slot, each.receipt
@@ -226,12 +235,11 @@ class Confirm:
                 finality.note_reorged(work, slot.id)
                 moved = True
             if each.attempt is not None and receipt is not None and (slot.state == "sent" or gone):
-                mined = Mined(
-                    attempt_id=each.attempt.id, block_number=receipt.block_number, block_hash=receipt.block_hash
+                mined.append(
+                    Mined(attempt_id=each.attempt.id, block_number=receipt.block_number, block_hash=receipt.block_hash)
                 )
-                finality.note_mined(work, slot.id, mined)
-                moved = True
-        return moved
+        finality.note_mined(work, mined)
+        return moved or bool(mined)
 
     # Somebody else with the wallet's key
 
@@ -281,6 +289,22 @@ class Confirm:
 
         await self._db.write(run)
         return True
+
+
+def _watch(unit: Unit, slots: Sequence[Row]) -> list[_Watched]:
+    known = lanes.attempts_of(unit, [slot.id for slot in slots])
+    paid = transfers.find_many(unit, [slot.transfer_id for slot in slots if slot.transfer_id is not None])
+    return [
+        _Watched(slot, [each for each in known[slot.id] if each.raw is not None], paid.get(slot.transfer_id))
+        for slot in slots
+    ]
+
+
+def _settle_payouts(work: Work, fence: int, finals: list[Final]) -> bool:
+    """Settle a run of payouts and begin the next one; tell whether all of them were."""
+    whole = finality.settle_payouts(work, fence, finals) == len(finals)
+    finals.clear()
+    return whole
 
 
 def _see(watched: _Watched, receipts: Mapping[str, Receipt | None]) -> _Seen:

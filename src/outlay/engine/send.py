@@ -9,7 +9,7 @@ from typing import TypeVar
 import structlog
 
 from outlay.actions import sending
-from outlay.actions.demand import demand_of
+from outlay.actions.demand import demands_of
 from outlay.actions.sending import PAYOUT, VOID, Candidate, SignedBytes
 from outlay.actions.work import Work, open_work
 from outlay.chains import Chain, SendKind
@@ -20,26 +20,28 @@ from outlay.core.faultpoint import fault
 from outlay.core.fees import Offer, void_offer
 from outlay.core.lane import Pace, Replacement, Slot, find_gap, is_due, replacement
 from outlay.core.seams import MINUTE, SECOND, Clock, Entropy, Instant
+from outlay.engine.choosing import STEP_MAX, Choosing
 from outlay.engine.guard import guarded
 from outlay.engine.offers import NO_ANSWER, data_fee_of, make_candidates
 from outlay.engine.watch import Watch
 from outlay.signer import Demand, Purpose, Signed, Signer, SignRequest, Why
-from outlay.store import lanes, ledger, stops, transfers, wallets
+from outlay.store import lanes, stops, transfers, wallets
 from outlay.store.database import Database, Row, Unit
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-LEASE: Instant = 30 * SECOND
+LEASE: Instant = 6 * SECOND
+"""How long a lane is leased; renewed while it is served, so that a dead worker's lanes are soon another's."""
 RESEND: Instant = 10 * SECOND
 """How long a sent transaction may stay unseen before the same bytes are sent again."""
 RETRY: Instant = 2 * SECOND
 """The same, after an answer that does not say that the transaction arrived."""
 ARRIVED = (SendKind.ACCEPTED, SendKind.KNOWN, SendKind.NONCE_TOO_LOW)
-UNIT_MAX = 32
+UNIT_MAX = 128
 """Payouts bound in one unit: requests wait for their turn behind it."""
-LOOK_AHEAD = 500
-"""Ready transfers of one wallet that are looked at in one step; those behind them wait for their turn."""
+LATE_MAX = 1000
+"""Sent transactions of one wallet that are looked at in one step because nothing has been heard of them."""
 REFUSED_FIRST: Instant = 5 * SECOND
 REFUSED_MAX: Instant = 10 * MINUTE
 """How long a payout that the signer refused is left alone: doubled with each refusal."""
@@ -79,15 +81,17 @@ class Send:
         self._db, self._clock, self._entropy, self._config = db, clock, entropy, config
         self._chains, self._signer, self._watch, self._holder = chains, signer, watch, holder
         self._networks = frozenset(chains if networks is None else networks)
+        self.serving: set[str] = set()  #: wallets whose lanes are at work now, perhaps waiting for a node
         self._poll: Instant = int(config.sending.poll_s * SECOND)
         pace = config.sending
         self._pace = Pace(
             bump_after_s=pace.bump_after_s, bump_every_s=pace.bump_every_s, void_after_s=pace.void_after_s
         )
-        self._look_at: dict[str, Instant] = {}  # when waiting transfers of a wallet are looked at again
+        self._late_at: dict[str, Instant] = {}  # when its sent transactions are looked at again
         self._fees_at: dict[str, Instant] = {}  # when the fees of a wallet's stuck transactions are
         self._rest_until: dict[str, Instant] = {}  # after a failure
         self._refused: dict[str, tuple[Instant, Instant]] = {}  # by transfer: patience, until when
+        self._choosing = Choosing(config, clock, refused=self._refused)
         self._stuck_at: dict[str, int] = {}  # by attempt: block at which it was found stuck
 
     async def step(self) -> bool:
@@ -99,7 +103,7 @@ class Send:
     def _wallets_with_work(self, unit: Unit) -> list[Row]:
         now = self._clock.now()
         ready = transfers.wallets_with_ready(unit)
-        names = {wallet_id for wallet_id, fresh in ready.items() if fresh or self._look_at.get(wallet_id, 0) <= now}
+        names = {wallet_id for wallet_id, fresh in ready.items() if fresh or self._choosing.looks(wallet_id, now)}
         stopped = {row.network for row in stops.networks(unit) if row.frozen_reason is not None}
         serving = self._networks - stopped
         found = {row.id: row for row in wallets.everything(unit) if row.network in serving}
@@ -109,20 +113,13 @@ class Send:
         return [found[name] for name in sorted(names & found.keys()) if self._rest_until.get(name, 0) <= now]
 
     def _has_work(self, unit: Unit, wallet: Row) -> bool:
-        rows = lanes.transactions(unit, wallet.id, "bound", "signed", "sent")
-        if any(row.state == "bound" for row in rows) and wallet.frozen_reason is None:
-            return True
-        under_way = [row for row in rows if row.state != "bound"]
-        known = lanes.attempts_of(unit, [row.id for row in under_way])
-        if any(self._to_send(known[row.id]) for row in under_way):
+        if self._due(unit, wallet.id, look=False):
             return True
         if wallet.frozen_reason is not None:
             return False
-        if any(each.raw is None for attempts in known.values() for each in attempts):
+        if lanes.unsigned(unit, wallet.id, limit=1):
             return True
-        if self._fees_at.get(wallet.id, 0) > self._clock.now():
-            return False
-        return any(is_due(slot, now=self._clock.now(), pace=self._pace) for _, slot in _standing(under_way, known))
+        return self._fees_at.get(wallet.id, 0) <= self._clock.now() and bool(self._standing(unit, wallet.id))
 
     def _to_send(self, attempts: Sequence[Row]) -> list[Row]:
         """Return the attempts of a slot that are to be sent: those never sent, and the newest from time to time."""
@@ -142,7 +139,11 @@ class Send:
         return await self._db.write(run)
 
     async def _serve_guarded(self, wallet: Row) -> bool:
-        moved = await guarded(self._db, wallet.id, self._serve(wallet))
+        self.serving.add(wallet.id)
+        try:
+            moved = await guarded(self._db, wallet.id, self._serve(wallet))
+        finally:
+            self.serving.discard(wallet.id)
         if moved is None:
             self._rest_until[wallet.id] = self._clock.now() + max(self._poll, SECOND)
         return bool(moved)
@@ -178,7 +179,7 @@ class Send:
 
     async def _lease(self, wallet: Row, chain: Chain) -> int | None:
         known = await self._db.read(lambda unit: lanes.find(unit, wallet.id))
-        fresh_until = self._clock.now() + LEASE // 2
+        fresh_until = self._clock.now() + LEASE * 2 // 3
         if known is not None and known.holder == self._holder and (known.leased_until or 0) > fresh_until:
             return int(known.fence)
         first = 0
@@ -195,7 +196,7 @@ class Send:
     # Step 1: bind
 
     async def _bind(self, wallet: Row, chain: Chain, fence: int) -> int:
-        room, going, waiting = await self._db.read(lambda unit: self._choose(unit, wallet))
+        room, going, waiting = await self._db.read(lambda unit: self._choosing.choose(unit, wallet))
         candidates = await make_candidates(self._config, wallet, chain, going) if going else []
         candidates += [Candidate(transfer_id=row.id, offer=None) for row in waiting]
         bound = 0
@@ -211,44 +212,6 @@ class Send:
             bound += bound_now
         return bound
 
-    def _choose(self, unit: Unit, wallet: Row) -> tuple[int, list[Row], list[Row]]:
-        """Return how many may be bound now, the transfers the node is asked about, and those that have to wait.
-
-        Longest ready first, but what the wallet cannot pay lets others pass; so do those the node or the signer
-        refused before, which are asked about again once a poll, or later.
-        """
-        now = self._clock.now()
-        look = self._look_at.get(wallet.id, 0) <= now
-        if look:
-            self._look_at[wallet.id] = now + self._poll
-        room = self._config.sending.in_flight_max - len(lanes.transactions(unit, wallet.id, *lanes.UNSETTLED))
-        if room <= 0 and not look:
-            return 0, [], []  # a full lane is looked at often, and what waits behind it may be long
-        left: dict[str, int] = {}
-        going: list[Row] = []
-        waiting: list[Row] = []
-        slots = {True: room, False: room if look else 0}
-        for row in transfers.ready_of(unit, wallet.id, limit=LOOK_AHEAD):
-            if row.waiting_reason is not None and self._refused.get(row.id, (0, 0))[1] > now:
-                continue
-            needed = sending.needs(self._config, row)
-            for asset in sorted(needed.keys() - left.keys()):
-                left[asset] = ledger.holdings(unit, wallet_id=wallet.id, asset=asset).spendable
-            short = any(left[asset] < amount for asset, amount in needed.items())
-            stopped = wallet.frozen_reason is not None or wallet.status != "Active" or self._is_stopped(unit, row)
-            if short or stopped:
-                if look or row.waiting_reason is None:
-                    waiting.append(row)
-            elif slots[row.waiting_reason is None] > 0:
-                slots[row.waiting_reason is None] -= 1
-                left.update({asset: left[asset] - amount for asset, amount in needed.items()})
-                going.append(row)
-        return room, going, waiting
-
-    def _is_stopped(self, unit: Unit, row: Row) -> bool:
-        why = stops.why_stopped(unit, network=row.network, wallet_id=row.wallet_id, identity_id=row.initiator_id)
-        return why is not None
-
     # Steps 2 and 3: sign, store
 
     async def _sign(self, wallet: Row, fence: int) -> bool:
@@ -258,29 +221,31 @@ class Send:
             moved = await self._sign_some(wallet, fence, replacing) or moved
         if firsts:
             moved = await self._sign_some(wallet, fence, firsts) or moved
-        if blocked:
+        if blocked is not None:
             await self._release(wallet, fence, blocked, "the asset is frozen")
         return moved
 
-    def _unsigned(self, unit: Unit, wallet: Row, fence: int) -> tuple[list[_ToSign], list[_ToSign], list[Row]]:
-        """Return the replacements to be signed, the first attempts, and the attempts behind a frozen asset."""
+    def _unsigned(self, unit: Unit, wallet: Row, fence: int) -> tuple[list[_ToSign], list[_ToSign], Row | None]:
+        """Return the replacements to be signed, the first attempts, and the attempt that is behind a frozen asset."""
         known = wallets.find(unit, wallet.id)
         if known is None or known.frozen_reason is not None:
-            return [], [], []
+            return [], [], None
         frozen = {(each.network, each.asset) for each in wallets.frozen_assets(unit)}
+        rows = lanes.unsigned(unit, wallet.id, limit=STEP_MAX)
+        paid = transfers.find_many(unit, [row.transfer_id for row in rows if row.number == 1 and row.transfer_id])
+        demands = demands_of(unit, list(paid.values()))
         replacing: list[_ToSign] = []
         firsts: list[_ToSign] = []
-        rows = list(lanes.unsigned(unit, wallet.id))
         for row in rows:
-            paid = None if row.transfer_id is None else transfers.get(unit, row.transfer_id)
             if row.number > 1:
                 replacing.append(_ToSign(row, _request(row, wallet.id, fence, None)))
                 continue
-            if paid is not None and (paid.network, paid.asset) in frozen:
-                return replacing, firsts, [each for each in rows if each.number == 1 and each.nonce >= row.nonce]
-            demand = None if paid is None else Demand(**demand_of(unit, paid))
+            first = paid.get(row.transfer_id)
+            if first is not None and (first.network, first.asset) in frozen:
+                return replacing, firsts, row
+            demand = None if first is None else Demand(**demands[first.id])
             firsts.append(_ToSign(row, _request(row, wallet.id, fence, demand)))
-        return replacing, firsts, []
+        return replacing, firsts, None
 
     async def _sign_some(self, wallet: Row, fence: int, asked: list[_ToSign]) -> bool:
         if not self._watch.journal_id:
@@ -305,13 +270,11 @@ class Send:
             fault("store.after_commit")
         for each, answer in zip(asked, answers, strict=True):
             if isinstance(answer, SignerRefused) and answer.why != Why.AFTER_REFUSAL:
-                await self._refuse(wallet, fence, each, asked, answer)
+                await self._refuse(wallet, fence, each, answer)
                 break
         return bool(signed)
 
-    async def _refuse(
-        self, wallet: Row, fence: int, refused: _ToSign, asked: list[_ToSign], answer: SignerRefused
-    ) -> None:
+    async def _refuse(self, wallet: Row, fence: int, refused: _ToSign, answer: SignerRefused) -> None:
         """The signer said no, definitely: nothing new was signed from this attempt on."""
         if answer.why == Why.FENCED:
             raise Unavailable(f"the lane of {wallet.id} was leased to another worker")
@@ -324,31 +287,27 @@ class Send:
         if refused.attempt.transfer_id is None:
             # Others were signed above a gap: it stays, and is asked about again.
             raise Unavailable(f"the signer refuses to close a gap: {answer.message}")
-        behind = [each.attempt for each in asked if each.attempt.nonce >= refused.attempt.nonce]
         self._back_off(refused.attempt.transfer_id)
-        await self._release(
-            wallet, fence, behind, f"the signer refuses: {answer.message}", conflict=answer.why == Why.CONFLICT
-        )
+        reason, conflict = f"the signer refuses: {answer.message}", answer.why == Why.CONFLICT
+        await self._release(wallet, fence, refused.attempt, reason, conflict=conflict)
 
     def _back_off(self, transfer_id: str) -> None:
         patience = min(2 * self._refused.get(transfer_id, (REFUSED_FIRST // 2, 0))[0], REFUSED_MAX)
         self._refused[transfer_id] = (patience, self._clock.now() + patience)
 
-    async def _release(
-        self, wallet: Row, fence: int, attempts: list[Row], reason: str, *, conflict: bool = False
-    ) -> None:
-        """Give back the slots of ``attempts``, the end of the lane, once the journal proves that none was signed.
+    async def _release(self, wallet: Row, fence: int, first: Row, reason: str, *, conflict: bool = False) -> None:
+        """Give back the end of the lane from the slot of ``first`` on, once the journal proves that none was signed.
 
         Raises:
             InvariantBroken: the journal contradicts these slots. _FenceMoved: the step ends here.
         """
-        names = [each.transfer_id for each in attempts if each.transfer_id is not None]
+        slots = await self._db.read(lambda unit: lanes.transactions_from(unit, wallet.id, first.nonce))
+        names = [each.transfer_id for each in slots if each.transfer_id is not None]
         raised, held = await self._outrun(wallet, fence, names)
         if held and conflict:
             raise InvariantBroken(f"the signer's journal holds {', '.join(sorted(held))} in another slot")
         if held:
             raise _FenceMoved  # signed after all: asked again, the signer gives the bytes
-        first = attempts[0]
         reasons = {} if first.transfer_id is None else {first.transfer_id: reason}
         await self._write(lambda work: sending.release_tail(work, wallet.id, raised, first.nonce, reasons))
         fault("release.after_commit")
@@ -386,7 +345,7 @@ class Send:
     # Step 4: send
 
     async def _send(self, wallet: Row, chain: Chain, fence: int) -> bool:
-        due = await self._db.read(lambda unit: self._due(unit, wallet.id))
+        due = await self._db.read(lambda unit: self._due(unit, wallet.id, look=True))
         if not due:
             return False
         answers = await chain.send_raw([_checked(row) for row in due])
@@ -396,10 +355,25 @@ class Send:
         fault("mark_sent.after_commit")
         return True
 
-    def _due(self, unit: Unit, wallet_id: str) -> list[Row]:
-        slots = lanes.transactions(unit, wallet_id, "signed", "sent")
-        known = lanes.attempts_of(unit, [slot.id for slot in slots])
-        return [each for slot in slots for each in self._to_send(known[slot.id])]
+    def _due(self, unit: Unit, wallet_id: str, *, look: bool) -> list[Row]:
+        """Return the attempts that are to be sent now.
+
+        Args:
+            unit: the database unit.
+            wallet_id: whose.
+            look: they are going to be sent, so what was sent before is not looked at again for a while.
+        """
+        now = self._clock.now()
+        slots = list(lanes.unsent(unit, wallet_id, limit=STEP_MAX))
+        if self._late_at.get(wallet_id, 0) <= now:
+            if look:
+                self._late_at[wallet_id] = now + SECOND
+            known = {slot.id for slot in slots}
+            late = lanes.late(unit, wallet_id, seen_before=now - RESEND, sent_before=now - RETRY, limit=LATE_MAX)
+            slots += [slot for slot in late if slot.id not in known]
+        slots.sort(key=lambda slot: slot.nonce)
+        attempts = lanes.attempts_of(unit, [slot.id for slot in slots])
+        return [each for slot in slots for each in self._to_send(attempts[slot.id])]
 
     # What is stuck
 
@@ -410,6 +384,7 @@ class Send:
             return False
         slots, gap = await self._db.read(lambda unit: self._stuck(unit, wallet))
         if not slots and gap is None:
+            self._fees_at[wallet.id] = now + min(self._poll, SECOND)
             return False
         self._fees_at[wallet.id] = now + self._poll
         fees, data_fee = await chain.fees(), await data_fee_of(chain)
@@ -458,22 +433,33 @@ class Send:
         known, lane = wallets.find(unit, wallet.id), lanes.find(unit, wallet.id)
         if known is None or known.frozen_reason is not None or lane is None:
             return [], None
-        rows = lanes.transactions(unit, wallet.id, *lanes.UNSETTLED)
-        gap = find_gap([row.nonce for row in rows], first=lane.settled_nonce, end=lane.next_nonce)
-        under_way = [row for row in rows if row.state in ("signed", "sent")]
-        now = self._clock.now()
+        gap = None
+        if lanes.count_transactions(unit, wallet.id, *lanes.UNSETTLED) < lane.next_nonce - lane.settled_nonce:
+            nonces = [row.nonce for row in lanes.transactions(unit, wallet.id, *lanes.UNSETTLED)]
+            gap = find_gap(nonces, first=lane.settled_nonce, end=lane.next_nonce)
         found = []
-        for row, slot in _standing(under_way, lanes.attempts_of(unit, [row.id for row in under_way])):
-            if is_due(slot, now=now, pace=self._pace):
-                paid = None if row.transfer_id is None else transfers.get(unit, row.transfer_id)
-                found.append((row, slot, "Fast" if paid is None else str(paid.intent["priority"])))
+        for row, slot in self._standing(unit, wallet.id):
+            paid = None if row.transfer_id is None else transfers.get(unit, row.transfer_id)
+            found.append((row, slot, "Fast" if paid is None else str(paid.intent["priority"])))
         return found, gap
 
+    def _standing(self, unit: Unit, wallet_id: str) -> list[tuple[Row, Slot]]:
+        """Return the slots whose fees are to be looked at again, lowest nonce first."""
+        now = self._clock.now()
+        patience = min(self._pace.bump_after_s, self._pace.bump_every_s) * SECOND
+        rows = lanes.standing(unit, wallet_id, sent_before=now - patience, limit=STEP_MAX)
+        if not rows:
+            return []
+        head = lanes.lowest_nonce(unit, wallet_id, "signed", "sent")
+        known = lanes.attempts_of(unit, [row.id for row in rows])
+        found = _standing(sorted(rows, key=lambda row: row.nonce), known, head)
+        return [(row, slot) for row, slot in found if is_due(slot, now=now, pace=self._pace)]
 
-def _standing(rows: Sequence[Row], known: Mapping[str, list[Row]]) -> list[tuple[Row, Slot]]:
-    """Return what stands in each slot that was sent, lowest nonce first; without those about to be signed again."""
+
+def _standing(rows: Sequence[Row], known: Mapping[str, list[Row]], head: int | None) -> list[tuple[Row, Slot]]:
+    """Return what stands in each slot that was sent, without those about to be signed again; ``head`` is the lowest."""
     found = []
-    for at, row in enumerate(rows):
+    for row in rows:
         attempts = known[row.id]
         if row.state != "sent" or not attempts or any(each.raw is None for each in attempts):
             continue
@@ -492,7 +478,7 @@ def _standing(rows: Sequence[Row], known: Mapping[str, list[Row]]) -> list[tuple
             voided=attempts[-1].purpose == VOID,
             to_void=row.void_reason is not None,
             sent_at=attempts[-1].first_sent_at,
-            is_head=at == 0,
+            is_head=row.nonce == head,
             fee_cap=row.fee_cap,
         )
         found.append((row, slot))

@@ -6,8 +6,9 @@ from outlay.codec.evm import Eip1559, Legacy, tx_hash
 from outlay.config import SignerSettings
 from outlay.core.errors import InvalidInput, SignerRefused
 from outlay.core.seams import Clock
+from outlay.evidence.mandated import is_mandated
 from outlay.evidence.state import History
-from outlay.signer import Purpose, Scope, Signed, SignedAttempt, SignRequest, Why
+from outlay.signer import Demand, Purpose, Scope, Signed, SignedAttempt, SignRequest, Why
 from outlay.signer.backend import Keys
 from outlay.signer.checks import (
     Payout,
@@ -21,6 +22,7 @@ from outlay.signer.checks import (
     void,
 )
 from outlay.signer.journal_rows import ATTEMPT, KeyRow, Rows, SlotRow
+from outlay.signer.mandates import Refill, check_refill, check_room
 from outlay.signer.memory import State, check_clock, follow_fence, moment, spend_of, unseeded
 
 GAP_MAX = 16
@@ -155,10 +157,10 @@ class Batch:
         known = history.wallets.get(request.wallet_id)
         if known is not None:
             self._check_stopped(Scope.NETWORK, known.network)
-        payout = check_payout(history, request.demand)
+        if is_mandated(request.demand.payout):
+            return self._refill(request, key, request.demand)
+        payout = check_payout(history, request.demand, request.wallet_id)
         intent, wallet = payout.intent, payout.checked.wallet
-        if intent["wallet"] != request.wallet_id:
-            raise SignerRefused("the signed request is about another wallet", field="wallet_id", why=Why.EVIDENCE)
         self._check_stopped(Scope.IDENTITY, intent["initiator"])
         check_wallet(history, wallet, key)
         reseeded = None if self._state.reseeding is None else self._state.reseeding.number
@@ -177,6 +179,33 @@ class Batch:
         )
         transaction = payment(request, intent, payer=key.address)
         return self._write(request, key, slot, transaction, challenges=payout.challenges)
+
+    def _refill(self, request: SignRequest, key: KeyRow, demand: Demand) -> Signed:
+        """Sign the first attempt of a refill, if its mandate allows it and has room left in its window."""
+        history = self._records()
+        refill = check_refill(history, demand, request.wallet_id)
+        self._check_stopped(Scope.IDENTITY, refill.mandate.id)
+        self._check_stopped(Scope.WALLET, refill.filled)
+        check_wallet(history, refill.wallet, key)
+        self._check_fee_cap(request, history, refill.wallet.network, refill.intent["asset"])
+        self._check_unused(request, refill)
+        reseeding = self._state.reseeding
+        full_from = None if reseeding is None else reseeding.at
+        since = self._now - refill.mandate.window
+        earlier = self._rows.slots_named(refill.mandate.external_prefix, after=since)
+        check_room(refill, earlier, now=self._now, full_from=full_from)
+        slot = SlotRow(
+            wallet_id=request.wallet_id,
+            nonce=request.nonce,
+            network=refill.wallet.network,
+            fee_cap=request.fee_cap,
+            transfer_id=request.transfer_id,
+            external_id=refill.intent["externalId"],
+            intent=refill.intent,
+            demand=refill.demand,
+        )
+        transaction = payment(request, refill.intent, payer=key.address)
+        return self._write(request, key, slot, transaction, challenges=refill.challenges)
 
     def _void_gap(self, request: SignRequest, key: KeyRow) -> Signed:
         """Sign a void of a slot that nothing was signed for, below one that something was signed for."""
@@ -204,7 +233,7 @@ class Batch:
             message = f"the signed settings cap the fees of a transaction on {network} at {signed}"
             raise SignerRefused(message, field="fee_cap", why=Why.NOT_AGREED)
 
-    def _check_unused(self, request: SignRequest, payout: Payout) -> None:
+    def _check_unused(self, request: SignRequest, payout: Payout | Refill) -> None:
         """Refuse a second payment of what the journal holds: transfer, ``externalId`` or signed call."""
         at = self._rows.slot_of_transfer(str(request.transfer_id))
         if at is not None:

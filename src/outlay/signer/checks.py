@@ -16,8 +16,8 @@ from outlay.core.fees import BUMP_DENOMINATOR, BUMP_NUMERATOR, VOID_GAS
 from outlay.core.money import parse_amount
 from outlay.core.seams import MINUTE, SECOND, Instant
 from outlay.evidence.canonical import canonical
-from outlay.evidence.challenge import action_challenge
-from outlay.evidence.demand import Checked, check_demand, is_its_chain
+from outlay.evidence.demand import Checked, check_demand, head_seen, is_its_chain
+from outlay.evidence.http_call import is_http
 from outlay.evidence.judged import NotAgreed
 from outlay.evidence.report import ProofBroken, Trail
 from outlay.evidence.state import History, KnownWallet
@@ -87,8 +87,8 @@ def check_shape(request: SignRequest) -> None:
 # Evidence
 
 
-def check_payout(history: History, demand: Demand) -> Payout:
-    """Return the payout that signed calls ask for and agree to.
+def check_payout(history: History, demand: Demand, payer: str) -> Payout:
+    """Return the payout that signed calls ask for and agree to, if the wallet ``payer`` is to pay it.
 
     Raises:
         SignerRefused: they do not; ``why`` says whether records are missing here, the evidence is bad, or the payout
@@ -96,7 +96,7 @@ def check_payout(history: History, demand: Demand) -> Payout:
     """
     payout, asked, decisions = demand.payout, list(demand.asked), list(demand.decisions)
     for call in (payout, *decisions):
-        if _records_head(call) not in history.numbers:
+        if records_head(history, call) not in history.numbers:
             raise SignerRefused("signed over records that the signer has not seen", field="demand", why=Why.BEHIND)
     try:
         checked = check_demand(
@@ -104,23 +104,35 @@ def check_payout(history: History, demand: Demand) -> Payout:
             payout=payout,
             asked=asked,
             decisions=decisions,
+            payer=payer,
             trail=Trail(),
             unknown_triggers=True,
         )
     except ProofBroken as broken:
         why = Why.NOT_AGREED if isinstance(broken.__cause__, NotAgreed) else Why.EVIDENCE
         raise SignerRefused(f"{broken.step}: {broken.message}", field=broken.field, why=why) from broken
+    if checked.wallet_id != payer:
+        raise SignerRefused("the signed request is about another wallet", field="wallet_id", why=Why.EVIDENCE)
     calls = (checked.request, *checked.decisions)
     return Payout(
         checked=checked,
         intent=checked.intent.document(),
         demand=canonical({"payout": payout, "asked": asked, "decisions": decisions}).decode("ascii"),
-        challenges=tuple(action_challenge(each.preimage) for each in calls),
+        challenges=tuple(each.challenge for each in calls),
     )
 
 
-def _records_head(call: object) -> str:
-    """Return the head of the records that a call names; nothing of it is believed."""
+def records_head(history: History, call: object) -> str:
+    """Return the head of the records that a call names; nothing of it is believed.
+
+    Raises:
+        SignerRefused: it names none.
+    """
+    if is_http(call):
+        try:
+            return head_seen(history, call, "payout")
+        except InvalidInput as error:
+            raise SignerRefused(error.message, field="demand", why=Why.EVIDENCE) from error
     preimage = call.get("preimage") if isinstance(call, Mapping) else None
     head = preimage.get("recordsHead") if isinstance(preimage, Mapping) else None
     if not isinstance(head, str):

@@ -323,7 +323,7 @@ class SignerCore:
         known = {
             Scope.WALLET: subject in state.keys or subject in history.wallets,
             Scope.NETWORK: subject in networks or any(each.network == subject for each in history.wallets.values()),
-            Scope.IDENTITY: subject in history.identities,
+            Scope.IDENTITY: subject in history.identities or subject in history.mandates,
         }
         if not known[scope]:
             raise SignerRefused(f"there is no {scope} {subject!r}: give its id as the lists show it", field="subject")

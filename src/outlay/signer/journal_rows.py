@@ -254,6 +254,12 @@ class Rows:
         query = f"{_SELECT_SLOT} WHERE first_at > ? ORDER BY first_seq"
         return [_slot(row) for row in self.connection.execute(query, (at,))]
 
+    def slots_named(self, prefix: str, *, after: Instant) -> list[SlotRow]:
+        """Return slots whose ``externalId`` begins with ``prefix`` (ending in "/"), first signed after ``after``."""
+        end = prefix.removesuffix("/") + "0"  # the character after the slash
+        query = f"{_SELECT_SLOT} WHERE external_id >= ? AND external_id < ? AND first_at > ? ORDER BY first_seq"
+        return [_slot(row) for row in self.connection.execute(query, (prefix, end, after))]
+
     def highest_nonce(self, wallet_id: str) -> int:
         """Return the highest nonce ever signed for a wallet; -1: none."""
         query = "SELECT coalesce(max(nonce), -1) FROM slot WHERE wallet_id = ?"

@@ -69,6 +69,10 @@ def spend_of(slot: SlotRow) -> Spend:
     )
 
 
+FENCE_STEP_MAX: Final = 2**32
+"""How much higher than the highest seen a fence may be: it is kept for ever, and numbers end at 2^53."""
+
+
 def moment(state: State, clock: Clock) -> Instant:
     """Return the time, never before that of the newest entry."""
     return max(clock.now(), state.newest.at)
@@ -90,8 +94,12 @@ def follow_fence(rows: Rows, state: State, key: KeyRow, fence: int) -> KeyRow:
     """Follow whoever leads a lane now, and nobody who led it before.
 
     Raises:
-        SignerRefused: ``Why.FENCED``, the fence is lower than one seen before.
+        SignerRefused: ``Why.FENCED``, the fence is lower than one seen before; ``Why.INVALID``, it is so much higher
+            that whoever asks can only mean that nobody is to follow.
     """
+    if fence > key.fence + FENCE_STEP_MAX:
+        message = f"no lane is led {FENCE_STEP_MAX} times at once: fence {key.fence} was seen, this is {fence}"
+        raise SignerRefused(message, field="fence", why=Why.INVALID)
     if fence < key.fence:
         message = f"another worker leads the lane of {key.wallet_id}: fence {key.fence} was seen, this is {fence}"
         raise SignerRefused(message, field="fence", why=Why.FENCED)

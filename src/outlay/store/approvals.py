@@ -1,7 +1,7 @@
 """Approvals and the decisions of people."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,10 +10,18 @@ from outlay.store.database import Unit
 from outlay.store.paging import page
 from outlay.store.schema import approval, change_request, decision, user
 
+_OF_MANY = sa.select(approval).where(approval.c.transfer_id.in_(sa.bindparam("ids", expanding=True)))
+
 
 def add(unit: Unit, **values: Any) -> None:
     """Insert an approval."""
     unit.execute(sa.insert(approval).values(**values))
+
+
+def add_many(unit: Unit, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert approvals that have the same columns."""
+    if rows:
+        unit.execute(sa.insert(approval), rows)
 
 
 def find(unit: Unit, approval_id: str) -> sa.Row[Any] | None:
@@ -24,6 +32,13 @@ def find(unit: Unit, approval_id: str) -> sa.Row[Any] | None:
 def find_of(unit: Unit, transfer_id: str) -> sa.Row[Any] | None:
     """Return the approval of a transfer, or None."""
     return unit.execute(sa.select(approval).where(approval.c.transfer_id == transfer_id)).one_or_none()
+
+
+def of_many(unit: Unit, transfer_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
+    """Return the approvals of transfers, by transfer id; without those that have none."""
+    if not transfer_ids:
+        return {}
+    return {row.transfer_id: row for row in unit.execute(_OF_MANY, {"ids": list(transfer_ids)})}
 
 
 def update(unit: Unit, approval_id: str, **values: Any) -> None:

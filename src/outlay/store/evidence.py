@@ -1,6 +1,7 @@
 """Evidence documents, kept for ever, and spent nonces, kept a day beyond their life."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,6 +10,11 @@ from outlay.store.database import Unit
 from outlay.store.schema import evidence, spent_nonce
 
 _KEEP = sa.insert(evidence)
+_OF_MANY = (
+    sa.select(evidence.c.subject, evidence.c.document)
+    .where(evidence.c.subject.in_(sa.bindparam("subjects", expanding=True)))
+    .order_by(evidence.c.at)
+)
 _FIND_SPENT = sa.select(spent_nonce).where(spent_nonce.c.nonce == sa.bindparam("nonce"))
 _SPEND = sa.insert(spent_nonce)
 
@@ -18,10 +24,24 @@ def keep(unit: Unit, *, evidence_id: str, subject: str, document: str, now: int)
     unit.execute(_KEEP, {"id": evidence_id, "subject": subject, "document": document, "at": now})
 
 
+def keep_many(unit: Unit, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store evidence: rows of id, subject, document and at."""
+    if rows:
+        unit.execute(_KEEP, rows)
+
+
 def of(unit: Unit, subject: str) -> list[dict[str, Any]]:
     """Return the evidence documents of ``subject``, oldest first."""
     rows = unit.execute(sa.select(evidence.c.document).where(evidence.c.subject == subject).order_by(evidence.c.at))
     return [json.loads(row.document) for row in rows]
+
+
+def of_many(unit: Unit, subjects: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the evidence documents of each subject that has one, oldest first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in unit.execute(_OF_MANY, {"subjects": list(subjects)}) if subjects else ():
+        found.setdefault(row.subject, []).append(json.loads(row.document))
+    return found
 
 
 def find_spent(unit: Unit, nonce: str) -> sa.Row[Any] | None:
@@ -32,6 +52,12 @@ def find_spent(unit: Unit, nonce: str) -> sa.Row[Any] | None:
 def spend(unit: Unit, *, nonce: str, result_id: str | None, keep_until: int) -> None:
     """Mark ``nonce`` as spent; a second time violates the key and fails the unit."""
     unit.execute(_SPEND, {"nonce": nonce, "result_id": result_id, "keep_until": keep_until})
+
+
+def spend_many(unit: Unit, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Mark nonces as spent: rows of nonce, result_id and keep_until."""
+    if rows:
+        unit.execute(_SPEND, rows)
 
 
 def forget_spent(unit: Unit, *, now: int) -> int:

@@ -5,7 +5,7 @@ A ``transaction`` is one slot, its ``attempt`` rows are what may be mined in it.
 from two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,19 +27,21 @@ _TAKE_NONCE = _AT_FENCE.where(lane.c.next_nonce == sa.bindparam("read_nonce"))
 _SETTLE_NONCE = _AT_FENCE.where(lane.c.settled_nonce == sa.bindparam("read_nonce"))
 _ADD_TRANSACTION = sa.insert(transaction)
 _FIND_TRANSACTION = sa.select(transaction).where(transaction.c.id == sa.bindparam("id"))
-_TRANSACTIONS = (
-    sa.select(transaction)
-    .where(
-        transaction.c.wallet_id == sa.bindparam("wallet_id"),
-        transaction.c.state.in_(sa.bindparam("states", expanding=True)),
-    )
-    .order_by(transaction.c.nonce)
-    .limit(sa.bindparam("most"))
+_FIND_TRANSACTIONS = sa.select(transaction).where(transaction.c.id.in_(sa.bindparam("ids", expanding=True)))
+_IN_STATES = sa.and_(
+    transaction.c.wallet_id == sa.bindparam("wallet_id"),
+    transaction.c.state.in_(sa.bindparam("states", expanding=True)),
 )
+_TRANSACTIONS = sa.select(transaction).where(_IN_STATES).order_by(transaction.c.nonce)
+_SOME_TRANSACTIONS = _TRANSACTIONS.limit(sa.bindparam("most"))
+_COUNT = sa.select(sa.func.count()).select_from(transaction).where(_IN_STATES)
+# Asked for by themselves: within a larger statement SQLite would rather look at every transaction of the wallet.
+_SLOTS_TO_SIGN = sa.select(attempt.c.transaction_id).where(attempt.c.raw.is_(None))
 _UNSIGNED = (
     sa.select(attempt, transaction.c.nonce, transaction.c.transfer_id, transaction.c.fee_cap)
     .join(transaction, transaction.c.id == attempt.c.transaction_id)
     .where(
+        transaction.c.id.in_(sa.bindparam("ids", expanding=True)),
         transaction.c.wallet_id == sa.bindparam("wallet_id"),
         transaction.c.state.in_(UNSETTLED),
         attempt.c.raw.is_(None),
@@ -47,11 +49,67 @@ _UNSIGNED = (
     .order_by(transaction.c.nonce, attempt.c.number)
     .limit(sa.bindparam("most"))
 )
+_SLOTS_TO_SEND = sa.select(attempt.c.transaction_id).where(attempt.c.raw.is_not(None), attempt.c.sent_at.is_(None))
+_UNSENT = sa.select(transaction).where(
+    transaction.c.id.in_(sa.bindparam("ids", expanding=True)),
+    transaction.c.wallet_id == sa.bindparam("wallet_id"),
+    transaction.c.state.in_(("signed", "sent")),
+)
+_NEWER = attempt.alias("newer")
+_NEWEST = ~sa.exists().where(
+    _NEWER.c.transaction_id == attempt.c.transaction_id,
+    _NEWER.c.number > attempt.c.number,
+    _NEWER.c.raw.is_not(None),
+)
+_SENT = (
+    sa.select(transaction)
+    .join(attempt, attempt.c.transaction_id == transaction.c.id)
+    .where(
+        transaction.c.wallet_id == sa.bindparam("wallet_id"),
+        transaction.c.state == "sent",
+        attempt.c.raw.is_not(None),
+        _NEWEST,
+    )
+    .limit(sa.bindparam("most"))
+)
+_LATE = _SENT.where(
+    sa.or_(
+        attempt.c.sent_at <= sa.bindparam("seen_before"),
+        sa.and_(
+            attempt.c.sent_at <= sa.bindparam("sent_before"),
+            sa.func.coalesce(attempt.c.last_answer, "").not_like("accepted%"),
+        ),
+    )
+).order_by(transaction.c.nonce)
+_STANDING = _SENT.where(
+    sa.or_(transaction.c.void_reason.is_not(None), attempt.c.first_sent_at <= sa.bindparam("sent_before"))
+).order_by(transaction.c.void_reason.is_(None), transaction.c.nonce)
+_LOWEST = sa.select(sa.func.min(transaction.c.nonce)).where(_IN_STATES)
+_FROM = (
+    sa.select(transaction)
+    .where(transaction.c.wallet_id == sa.bindparam("wallet_id"), transaction.c.nonce >= sa.bindparam("nonce"))
+    .order_by(transaction.c.nonce)
+)
 _ATTEMPTS = (
     sa.select(attempt, transaction.c.nonce, transaction.c.mined_hash, transaction.c.state.label("slot_state"))
     .join(transaction, transaction.c.id == attempt.c.transaction_id)
     .where(attempt.c.transaction_id.in_(sa.bindparam("ids", expanding=True)))
     .order_by(attempt.c.transaction_id, attempt.c.number)
+)
+_FIND_ATTEMPTS = (
+    sa.select(
+        attempt,
+        transaction.c.wallet_id,
+        transaction.c.nonce,
+        transaction.c.transfer_id,
+        transaction.c.fee_cap,
+        transaction.c.state.label("slot_state"),
+    )
+    .join(transaction, transaction.c.id == attempt.c.transaction_id)
+    .where(attempt.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
+_DROP_UNSIGNED = sa.delete(attempt).where(
+    attempt.c.transaction_id.in_(sa.bindparam("ids", expanding=True)), attempt.c.raw.is_(None)
 )
 _ADD_ATTEMPT = sa.insert(attempt)
 _TOUCH_ATTEMPT = sa.update(attempt).where(attempt.c.id == sa.bindparam("of_id"))
@@ -101,6 +159,13 @@ def lease(unit: Unit, wallet_id: str, *, holder: str, first_nonce: int, now: int
     return fence
 
 
+def renew(unit: Unit, wallet_ids: Sequence[str], *, holder: str, until: int) -> None:
+    """Prolong the leases of the lanes that ``holder`` still has."""
+    unit.execute(
+        sa.update(lane).where(lane.c.wallet_id.in_(wallet_ids), lane.c.holder == holder).values(leased_until=until)
+    )
+
+
 def raise_fence(unit: Unit, wallet_id: str, *, fence: int) -> int:
     """Give the lane's holder a higher fence, so that what it asked under the old one is refused; return it.
 
@@ -113,9 +178,12 @@ def raise_fence(unit: Unit, wallet_id: str, *, fence: int) -> int:
     return fence + 1
 
 
-def release_all(unit: Unit) -> None:
-    """End every lease. Only for who knows that no other worker lives; fences move on with the next lease."""
-    unit.execute(sa.update(lane).values(leased_until=None))
+def release_all(unit: Unit, *, prefix: str = "") -> None:
+    """End the leases of every holder whose name begins with ``prefix``; only for who knows that all of them are dead.
+
+    Fences move on with the next lease.
+    """
+    unit.execute(sa.update(lane).where(lane.c.holder.startswith(prefix, autoescape=True)).values(leased_until=None))
 
 
 def hold(unit: Unit, wallet_id: str, *, fence: int) -> None:
@@ -129,14 +197,14 @@ def hold(unit: Unit, wallet_id: str, *, fence: int) -> None:
         raise Unavailable(f"the lane of {wallet_id} was leased to another worker")
 
 
-def bind(unit: Unit, *, wallet_id: str, fence: int, **values: Any) -> int:
-    """Give the lane's next nonce to one slot, once and for all; return the nonce.
+def bind(unit: Unit, *, wallet_id: str, fence: int, slots: Sequence[Mapping[str, Any]]) -> int:
+    """Give the lane's next nonces to slots, in their order, once and for all; return the first of them.
 
     Args:
         unit: the write unit.
         wallet_id: whose lane.
         fence: of the caller's lease.
-        values: columns of the slot: id, transfer_id, fee_cap, created_at.
+        slots: columns of each slot: id, transfer_id, fee_cap, created_at.
 
     Raises:
         InvariantBroken: the lane moved or the fence is stale.
@@ -144,13 +212,17 @@ def bind(unit: Unit, *, wallet_id: str, fence: int, **values: Any) -> int:
     row = find(unit, wallet_id)
     if row is None:
         raise InvariantBroken(f"no lane for {wallet_id}")
-    nonce: int = row.next_nonce
-    guard = {"of_wallet": wallet_id, "at_fence": fence, "read_nonce": nonce}
-    moved = unit.execute(_TAKE_NONCE, {**guard, "next_nonce": nonce + 1})
+    first: int = row.next_nonce
+    guard = {"of_wallet": wallet_id, "at_fence": fence, "read_nonce": first}
+    moved = unit.execute(_TAKE_NONCE, {**guard, "next_nonce": first + len(slots)})
     if moved.rowcount != 1:
         raise InvariantBroken(f"the lane of {wallet_id} was leased to another worker")
-    unit.execute(_ADD_TRANSACTION, {**values, "wallet_id": wallet_id, "nonce": nonce, "state": "bound"})
-    return nonce
+    rows = [
+        {**slot, "wallet_id": wallet_id, "nonce": nonce, "state": "bound"} for nonce, slot in enumerate(slots, first)
+    ]
+    if rows:
+        unit.execute(_ADD_TRANSACTION, rows)
+    return first
 
 
 def fill(unit: Unit, *, wallet_id: str, fence: int, nonce: int, **values: Any) -> None:
@@ -201,14 +273,14 @@ def adopt(unit: Unit, *, wallet_id: str, fence: int, nonce: int) -> None:
         raise InvariantBroken(f"the lane of {wallet_id} was leased to another worker")
 
 
-def settle(unit: Unit, *, wallet_id: str, nonce: int, block: int, fence: int) -> None:
-    """Note that every nonce up to ``nonce`` is final and posted.
+def settle(unit: Unit, *, wallet_id: str, nonce: int, count: int = 1, block: int, fence: int) -> None:
+    """Note that every nonce below ``nonce + count`` is final and posted.
 
     Raises:
-        InvariantBroken: it is not the next one, or the fence is stale.
+        InvariantBroken: ``nonce`` is not the next one, or the fence is stale.
     """
     guard = {"of_wallet": wallet_id, "at_fence": fence, "read_nonce": nonce}
-    moved = unit.execute(_SETTLE_NONCE, {**guard, "settled_nonce": nonce + 1, "settled_block": block})
+    moved = unit.execute(_SETTLE_NONCE, {**guard, "settled_nonce": nonce + count, "settled_block": block})
     if moved.rowcount != 1:
         raise InvariantBroken(f"nonce {nonce} of {wallet_id} is not the next to settle")
 
@@ -218,9 +290,59 @@ def find_transaction(unit: Unit, transaction_id: str) -> sa.Row[Any] | None:
     return unit.execute(_FIND_TRANSACTION, {"id": transaction_id}).one_or_none()
 
 
-def transactions(unit: Unit, wallet_id: str, *states: str, limit: int = 1000) -> Sequence[sa.Row[Any]]:
-    """Return a wallet's transactions in the given states, lowest nonce first."""
-    return unit.execute(_TRANSACTIONS, {"wallet_id": wallet_id, "states": states, "most": limit}).all()
+def find_transactions(unit: Unit, transaction_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
+    """Return the transactions that there are, by id."""
+    return {row.id: row for row in unit.execute(_FIND_TRANSACTIONS, {"ids": list(transaction_ids)})}
+
+
+def transactions(unit: Unit, wallet_id: str, *states: str, limit: int | None = None) -> Sequence[sa.Row[Any]]:
+    """Return a wallet's transactions in the given states, lowest nonce first: all of them, or ``limit``."""
+    if limit is None:
+        return unit.execute(_TRANSACTIONS, {"wallet_id": wallet_id, "states": states}).all()
+    return unit.execute(_SOME_TRANSACTIONS, {"wallet_id": wallet_id, "states": states, "most": limit}).all()
+
+
+def transactions_from(unit: Unit, wallet_id: str, nonce: int) -> Sequence[sa.Row[Any]]:
+    """Return a wallet's transactions from ``nonce`` on, lowest first."""
+    return unit.execute(_FROM, {"wallet_id": wallet_id, "nonce": nonce}).all()
+
+
+def lowest_nonce(unit: Unit, wallet_id: str, *states: str) -> int | None:
+    """Return the lowest nonce of a wallet's transactions in the given states."""
+    found: int | None = unit.execute(_LOWEST, {"wallet_id": wallet_id, "states": states}).scalar_one()
+    return found
+
+
+def unsent(unit: Unit, wallet_id: str, *, limit: int) -> Sequence[sa.Row[Any]]:
+    """Return transactions with an attempt that was signed and never sent, lowest nonce first."""
+    slots = unit.execute(_SLOTS_TO_SEND).scalars().all()
+    rows = unit.execute(_UNSENT, {"ids": slots, "wallet_id": wallet_id}).all() if slots else []
+    return sorted(rows, key=lambda row: int(row.nonce))[:limit]
+
+
+def late(unit: Unit, wallet_id: str, *, seen_before: int, sent_before: int, limit: int) -> Sequence[sa.Row[Any]]:
+    """Return sent transactions whose newest attempt may have to be sent again, lowest nonce first.
+
+    Args:
+        unit: the database unit.
+        wallet_id: whose.
+        seen_before: it was sent before this instant, whatever was answered,
+        sent_before: or before this one, and no node took it.
+        limit: how many at most.
+    """
+    times = {"seen_before": seen_before, "sent_before": sent_before}
+    return unit.execute(_LATE, {"wallet_id": wallet_id, **times, "most": limit}).all()
+
+
+def standing(unit: Unit, wallet_id: str, *, sent_before: int, limit: int) -> Sequence[sa.Row[Any]]:
+    """Return sent transactions that are to be voided, then those whose newest attempt was first sent long ago."""
+    return unit.execute(_STANDING, {"wallet_id": wallet_id, "sent_before": sent_before, "most": limit}).all()
+
+
+def count_transactions(unit: Unit, wallet_id: str, *states: str) -> int:
+    """Return how many of a wallet's transactions are in the given states."""
+    found: int = unit.execute(_COUNT, {"wallet_id": wallet_id, "states": states}).scalar_one()
+    return found
 
 
 def wallets_in_flight(unit: Unit) -> list[str]:
@@ -239,6 +361,26 @@ def change(unit: Unit, row: sa.Row[Any], state: str, **values: Any) -> None:
         raise InvariantBroken(f"transaction {row.id} changed underneath")
 
 
+def change_many(unit: Unit, changes: Sequence[Mapping[str, Any]], *, before: str, after: str) -> None:
+    """Move transactions from one state to another.
+
+    Args:
+        unit: the write unit.
+        changes: ``id`` of each, and the columns that are set beside the state, the same ones of all.
+        before: the state they were read in.
+        after: the new one.
+
+    Raises:
+        InvariantBroken: one changed underneath.
+    """
+    rows = [
+        {"of_id": each["id"], "read_state": before, "state": after, **{k: v for k, v in each.items() if k != "id"}}
+        for each in changes
+    ]
+    if rows and unit.execute(_CHANGE, rows).rowcount != len(rows):
+        raise InvariantBroken(f"a transaction changed underneath: one of {', '.join(row['of_id'] for row in rows)}")
+
+
 def touch(unit: Unit, transaction_id: str, **values: Any) -> None:
     """Change columns of a transaction that are not its state."""
     unit.execute(_TOUCH, {"of_id": transaction_id, **values})
@@ -247,8 +389,7 @@ def touch(unit: Unit, transaction_id: str, **values: Any) -> None:
 # Attempts
 
 
-def add_attempt(
-    unit: Unit,
+def new_attempt(
     *,
     id: str,
     transaction_id: str,
@@ -258,9 +399,9 @@ def add_attempt(
     legacy: bool,
     now: int,
     asked_by: str | None = None,
-) -> None:
-    """Add what is to be signed for a slot; ``number`` is one more than that of the attempt before it."""
-    values = {
+) -> dict[str, Any]:
+    """Return the row of what is to be signed for a slot; ``number`` is one more than that of the attempt before it."""
+    return {
         "id": id,
         "transaction_id": transaction_id,
         "number": number,
@@ -272,7 +413,17 @@ def add_attempt(
         "asked_by": asked_by,
         "created_at": now,
     }
-    unit.execute(_ADD_ATTEMPT, values)
+
+
+def add_attempts(unit: Unit, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add rows that ``new_attempt`` made."""
+    if rows:
+        unit.execute(_ADD_ATTEMPT, rows)
+
+
+def add_attempt(unit: Unit, **values: Any) -> None:
+    """Add what is to be signed for a slot; ``values`` as ``new_attempt`` takes them."""
+    add_attempts(unit, [new_attempt(**values)])
 
 
 def attempts(unit: Unit, transaction_id: str) -> list[sa.Row[Any]]:
@@ -288,28 +439,48 @@ def attempts_of(unit: Unit, transaction_ids: Sequence[str]) -> dict[str, list[sa
     return found
 
 
-def find_attempt(unit: Unit, attempt_id: str) -> sa.Row[Any] | None:
-    """Return an attempt, or None."""
-    return unit.execute(sa.select(attempt).where(attempt.c.id == attempt_id)).one_or_none()
+def find_attempts(unit: Unit, attempt_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
+    """Return the attempts that there are, by id.
+
+    Each has ``wallet_id``, ``nonce``, ``transfer_id``, ``fee_cap`` and ``slot_state`` of its slot.
+    """
+    return {row.id: row for row in unit.execute(_FIND_ATTEMPTS, {"ids": list(attempt_ids)})}
 
 
-def unsigned(unit: Unit, wallet_id: str, *, limit: int = 1000) -> Sequence[sa.Row[Any]]:
+def unsigned(unit: Unit, wallet_id: str, *, limit: int) -> Sequence[sa.Row[Any]]:
     """Return what is to be signed for a wallet, lowest nonce first.
 
     Each row is an attempt, with ``nonce``, ``transfer_id`` and ``fee_cap`` of its slot.
     """
-    return unit.execute(_UNSIGNED, {"wallet_id": wallet_id, "most": limit}).all()
+    slots = unit.execute(_SLOTS_TO_SIGN).scalars().all()
+    return unit.execute(_UNSIGNED, {"ids": slots, "wallet_id": wallet_id, "most": limit}).all() if slots else []
 
 
-def keep_signed(unit: Unit, attempt_id: str, *, raw: bytes, hash: str, now: int) -> bool:
-    """Store the signed bytes of an attempt; return whether they were not there yet."""
-    values = {"of_id": attempt_id, "raw": raw.hex(), "hash": hash, "signed_at": now}
-    return unit.execute(_SIGN_ATTEMPT, values).rowcount == 1
+def keep_signed(unit: Unit, signed: Sequence[tuple[str, bytes, str]], *, now: int) -> None:
+    """Store the signed bytes of attempts that have none: id, bytes and hash of each.
+
+    Raises:
+        InvariantBroken: one has bytes already.
+    """
+    rows = [{"of_id": id, "raw": raw.hex(), "hash": hash, "signed_at": now} for id, raw, hash in signed]
+    if rows and unit.execute(_SIGN_ATTEMPT, rows).rowcount != len(rows):
+        raise InvariantBroken("signed bytes are stored once and never replaced")
+
+
+def touch_attempts(unit: Unit, changes: Sequence[Mapping[str, Any]]) -> None:
+    """Change columns of attempts that are not their bytes: ``of_id`` of each and the columns, the same ones of all."""
+    if changes:
+        unit.execute(_TOUCH_ATTEMPT, changes)
 
 
 def touch_attempt(unit: Unit, attempt_id: str, **values: Any) -> None:
-    """Change columns of an attempt that are not its bytes."""
-    unit.execute(_TOUCH_ATTEMPT, {"of_id": attempt_id, **values})
+    """Change columns of one attempt that are not its bytes."""
+    touch_attempts(unit, [{"of_id": attempt_id, **values}])
+
+
+def drop_unsigned(unit: Unit, transaction_ids: Sequence[str]) -> None:
+    """Forget what is still to be signed for slots."""
+    unit.execute(_DROP_UNSIGNED, {"ids": list(transaction_ids)})
 
 
 def drop_attempt(unit: Unit, attempt_id: str) -> None:

@@ -37,58 +37,91 @@ class Holdings:
         return self.spendable + self.reserved
 
 
+class Book:
+    """The entries of one unit: accounts are read once, carried in memory, and written with all postings at the end."""
+
+    def __init__(self, unit: Unit, *, now: int, entropy: Entropy) -> None:
+        """Open the book; what is posted is kept by ``write``, which has to be called before the unit ends."""
+        self._unit, self._now, self._entropy = unit, now, entropy
+        self._sums: dict[str, list[int]] = {}  # debits and credits by account
+        self._places: dict[str, Posting] = {}  # accounts that are touched, by a posting to them
+        self._known: set[str] = set()  # accounts that are stored
+        self._rows: list[dict[str, Any]] = []
+
+    def post(self, postings: Sequence[Posting], *, transfer_id: str | None) -> None:
+        """Add one entry.
+
+        Raises:
+            InvariantBroken: it does not balance.
+        """
+        check_balanced(postings)
+        lines = [line for line in postings if line.amount]
+        if not lines:
+            return
+        self._read({line.account_id for line in lines})
+        entry = ids.new_id("ent", self._entropy)
+        for line in lines:
+            name = line.account_id
+            self._places[name] = line
+            self._sums[name][0 if line.side == "debit" else 1] += line.amount
+            self._rows.append(
+                {
+                    "entry": entry,
+                    "account_id": name,
+                    "side": line.side,
+                    "amount": line.amount,
+                    "why": line.why,
+                    "transfer_id": transfer_id,
+                    "at": self._now,
+                }
+            )
+
+    def holdings(self, *, wallet_id: str, asset: str) -> Holdings:
+        """Return what a wallet holds of an asset after what was posted so far."""
+        names = {kind: f"{wallet_id}/{asset}/{kind}" for kind in ("spendable", "reserved")}
+        self._read(set(names.values()))
+        debits_less_credits = {kind: self._sums[name][0] - self._sums[name][1] for kind, name in names.items()}
+        return Holdings(**debits_less_credits)
+
+    def write(self) -> None:
+        """Keep it all, accounts in the order of their names.
+
+        Raises:
+            IntegrityError: a wallet would go below nothing.
+        """
+        fresh, changed = [], []
+        for name, line in sorted(self._places.items()):
+            debits, credits = self._sums[name]
+            if name in self._known:
+                changed.append({"of_id": name, "debits": debits, "credits": credits})
+                continue
+            place = {"owner": line.owner, "network": line.network, "asset": line.asset, "kind": line.kind}
+            fresh.append({"id": name, **place, "debits": debits, "credits": credits})
+        for statement, rows in ((_ADD_ACCOUNTS, fresh), (_CHANGE_ACCOUNTS, changed), (_ADD_POSTINGS, self._rows)):
+            if rows:
+                self._unit.execute(statement, rows)
+        self._known.update(self._places)
+        self._places, self._rows = {}, []
+
+    def _read(self, names: set[str]) -> None:
+        missing = names - self._sums.keys()
+        if not missing:
+            return
+        self._sums.update({name: [0, 0] for name in missing})
+        for row in self._unit.execute(_FIND_ACCOUNTS, {"ids": sorted(missing)}):
+            self._sums[row.id] = [row.debits, row.credits]
+            self._known.add(row.id)
+
+
 def post(unit: Unit, postings: Sequence[Posting], *, transfer_id: str | None, now: int, entropy: Entropy) -> None:
     """Write one entry.
 
     Raises:
         InvariantBroken: the entry does not balance. IntegrityError: a wallet would go below nothing.
     """
-    check_balanced(postings)
-    lines = [line for line in postings if line.amount]
-    if not lines:
-        return
-    _move(unit, lines)
-    entry = ids.new_id("ent", entropy)
-    rows = [
-        {
-            "entry": entry,
-            "account_id": line.account_id,
-            "side": line.side,
-            "amount": line.amount,
-            "why": line.why,
-            "transfer_id": transfer_id,
-            "at": now,
-        }
-        for line in lines
-    ]
-    unit.execute(_ADD_POSTINGS, rows)
-
-
-def _move(unit: Unit, lines: Sequence[Posting]) -> None:
-    """Add to each account what the lines say, accounts in the order of their names."""
-    owners = {line.account_id: line for line in lines}
-    names = sorted(owners)
-    found = {row.id: row for row in unit.execute(_FIND_ACCOUNTS, {"ids": names})}
-    fresh, changed = [], []
-    for name in names:
-        sides = {"debits": _sum(lines, name, "debit"), "credits": _sum(lines, name, "credit")}
-        row = found.get(name)
-        if row is not None:
-            changed.append(
-                {"of_id": name, "debits": row.debits + sides["debits"], "credits": row.credits + sides["credits"]}
-            )
-            continue
-        line = owners[name]
-        place = {"owner": line.owner, "network": line.network, "asset": line.asset, "kind": line.kind}
-        fresh.append({"id": name, **place, **sides})
-    if fresh:
-        unit.execute(_ADD_ACCOUNTS, fresh)
-    if changed:
-        unit.execute(_CHANGE_ACCOUNTS, changed)
-
-
-def _sum(lines: Sequence[Posting], name: str, side: str) -> int:
-    return sum(line.amount for line in lines if line.account_id == name and line.side == side)
+    book = Book(unit, now=now, entropy=entropy)
+    book.post(postings, transfer_id=transfer_id)
+    book.write()
 
 
 def holdings(unit: Unit, *, wallet_id: str, asset: str) -> Holdings:

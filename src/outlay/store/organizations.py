@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from outlay.core.errors import InvariantBroken
 from outlay.store.database import Unit
-from outlay.store.schema import commit_marker, organization, record
+from outlay.store.schema import organization, record
 
 _GET = sa.select(organization)
 
@@ -28,7 +28,6 @@ def create(unit: Unit, *, org_id: str, root: str, genesis: str, money_settings: 
         )
     )
     unit.execute(sa.insert(record).values(seq=0, hash=root, kind="genesis", subject=org_id, document=genesis, at=now))
-    unit.execute(sa.insert(commit_marker).values(id=1, token=""))
 
 
 def get(unit: Unit) -> sa.Row[Any]:
@@ -79,6 +78,12 @@ def latest_record_at(unit: Unit) -> int:
     """Return the latest instant of any record."""
     found: int = unit.execute(sa.select(sa.func.max(record.c.at))).scalar_one()
     return found
+
+
+def newest_at(unit: Unit, instant: int) -> sa.Row[Any] | None:
+    """Return the newest record whose instant is not after ``instant``, or None."""
+    query = sa.select(record).where(record.c.at <= instant).order_by(record.c.seq.desc()).limit(1)
+    return unit.execute(query).one_or_none()
 
 
 def record_after(unit: Unit, seq: int) -> sa.Row[Any] | None:

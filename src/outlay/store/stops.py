@@ -34,15 +34,34 @@ def why_stopped(
     unit: Unit, *, network: str | None = None, wallet_id: str | None = None, identity_id: str | None = None
 ) -> str | None:
     """Return why nothing may be signed for these, or None."""
-    named = {("all", ""), ("network", network), ("wallet", wallet_id), ("identity", identity_id)}
-    for row in everything(unit):
-        if (row.scope, row.subject) in named:
-            what = "everything" if row.scope == "all" else f"{row.scope} {row.subject}"
-            return f"{what} is frozen: {row.reason}"
-    state = None if network is None else find_network(unit, network)
-    if state is not None and state.frozen_reason is not None:
-        return f"network {network} is frozen: {state.frozen_reason}"
-    return None
+    return Stops(unit).why(network=network, wallet_id=wallet_id, identity_id=identity_id)
+
+
+class Stops:
+    """What is stopped, as one unit reads it, each once."""
+
+    def __init__(self, unit: Unit) -> None:
+        """Read the stops."""
+        self._unit, self._stops = unit, everything(unit)
+        self._networks: dict[str, str | None] = {}
+
+    def why(
+        self, *, network: str | None = None, wallet_id: str | None = None, identity_id: str | None = None
+    ) -> str | None:
+        """Return why nothing may be signed for these, or None."""
+        named = {("all", ""), ("network", network), ("wallet", wallet_id), ("identity", identity_id)}
+        for row in self._stops:
+            if (row.scope, row.subject) in named:
+                what = "everything" if row.scope == "all" else f"{row.scope} {row.subject}"
+                return f"{what} is frozen: {row.reason}"
+        frozen = None if network is None else self._frozen_network(network)
+        return None if frozen is None else f"network {network} is frozen: {frozen}"
+
+    def _frozen_network(self, network: str) -> str | None:
+        if network not in self._networks:
+            state = find_network(self._unit, network)
+            self._networks[network] = None if state is None else state.frozen_reason
+        return self._networks[network]
 
 
 def find_network(unit: Unit, network: str) -> sa.Row[Any] | None:

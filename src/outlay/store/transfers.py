@@ -1,18 +1,22 @@
 """Transfers, their transitions and the evaluations that judged them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
+from outlay.core import turns
 from outlay.core.errors import InvariantBroken, NotFound
+from outlay.core.pool import Route
 from outlay.core.transfer import ENDS, Event, State, next_state
 from outlay.store.database import Unit
 from outlay.store.paging import page
-from outlay.store.schema import evaluation, transaction, transfer, transition
+from outlay.store.schema import evaluation, transaction, transfer, transition, wallet
 
 _ADD = sa.insert(transfer).returning(transfer)
 _FIND = sa.select(transfer).where(transfer.c.id == sa.bindparam("id"))
+_FIND_BY_EXTERNAL_IDS = sa.select(transfer).where(transfer.c.external_id.in_(sa.bindparam("names", expanding=True)))
 _FIND_BY_EXTERNAL_ID = sa.select(transfer).where(transfer.c.external_id == sa.bindparam("external_id"))
 _IN_STATE = (
     sa.select(transfer)
@@ -20,19 +24,57 @@ _IN_STATE = (
     .order_by(transfer.c.ready_at, transfer.c.id)
     .limit(sa.bindparam("most"))
 )
-_OF_WALLET_IN_STATE = _IN_STATE.where(transfer.c.wallet_id == sa.bindparam("wallet_id"))
-_WITH_READY = (
-    sa.select(
-        transfer.c.wallet_id,
-        sa.func.max(sa.case((transfer.c.waiting_reason.is_(None), 1), else_=0)).label("fresh"),
+# What waits in the queue of a pool only counts for its wallet.
+_OF_WALLET_IN_STATE = _IN_STATE.where(transfer.c.wallet_id == sa.bindparam("wallet_id"), transfer.c.route == Route.LANE)
+# Spelled out, for so are the conditions of the indexes ``transfer_to_send`` and ``transfer_put_off``.
+_TO_SEND = sa.text("transfer.state = 'ready' AND transfer.route = 'lane'")
+_WAITS = {False: transfer.c.waiting_reason.is_(None), True: transfer.c.waiting_reason.is_not(None)}
+_TURN = sa.tuple_(transfer.c.asset, transfer.c.flow, transfer.c.level)
+_NEXT_QUEUE = {
+    waits: sa.select(transfer.c.asset, transfer.c.flow, transfer.c.level)
+    .where(
+        transfer.c.wallet_id == sa.bindparam("wallet_id"),
+        _TO_SEND,
+        condition,
+        sa.tuple_(
+            sa.bindparam("asset", type_=sa.Text),
+            sa.bindparam("flow", type_=sa.Text),
+            sa.bindparam("level", type_=sa.Integer),
+        )
+        < _TURN,
     )
-    .where(transfer.c.state == State.READY)
-    .group_by(transfer.c.wallet_id)
-)
+    .order_by(transfer.c.asset, transfer.c.flow, transfer.c.level)
+    .limit(1)
+    for waits, condition in _WAITS.items()
+}
+_QUEUED = {
+    waits: sa.select(transfer)
+    .where(
+        transfer.c.wallet_id == sa.bindparam("wallet_id"),
+        _TO_SEND,
+        condition,
+        transfer.c.asset == sa.bindparam("asset"),
+        transfer.c.flow == sa.bindparam("flow"),
+        transfer.c.level == sa.bindparam("level"),
+        sa.tuple_(transfer.c.ready_at, transfer.c.id)
+        > sa.tuple_(sa.bindparam("ready_at", type_=sa.BigInteger), sa.bindparam("id", type_=sa.Text)),
+    )
+    .order_by(transfer.c.ready_at, transfer.c.id)
+    .limit(sa.bindparam("most"))
+    for waits, condition in _WAITS.items()
+}
+_WALLETS_WITH = {
+    # That there is an asset says nothing new, but lets SQLite see which index is meant.
+    waits: sa.select(wallet.c.id).where(
+        sa.exists().where(transfer.c.wallet_id == wallet.c.id, _TO_SEND, condition, transfer.c.asset > "")
+    )
+    for waits, condition in _WAITS.items()
+}
 _CHANGE = sa.update(transfer).where(transfer.c.id == sa.bindparam("of_id"))
 _ADVANCE = _CHANGE.where(
     transfer.c.version == sa.bindparam("read_version"), transfer.c.state == sa.bindparam("read_state")
-).returning(transfer)
+)
+_FIND_MANY = sa.select(transfer).where(transfer.c.id.in_(sa.bindparam("ids", expanding=True)))
 _ADD_TRANSITION = sa.insert(transition)
 _ADD_EVALUATIONS = sa.insert(evaluation)
 _EVALUATIONS = (
@@ -40,12 +82,33 @@ _EVALUATIONS = (
     .where(evaluation.c.transfer_id == sa.bindparam("transfer_id"))
     .order_by(evaluation.c.at, evaluation.c.policy_id)
 )
+_JUDGED_BY = sa.select(evaluation.c.transfer_id, evaluation.c.policy_id).where(
+    evaluation.c.transfer_id.in_(sa.bindparam("ids", expanding=True)), evaluation.c.moment == sa.bindparam("moment")
+)
 _EVALUATIONS_AT = _EVALUATIONS.where(evaluation.c.moment == sa.bindparam("moment"))
+
+
+NEW: Mapping[str, Any] = {**{column.name: None for column in transfer.c if column.nullable}, "route": Route.LANE}
+"""What a transfer's columns hold unless something else is said; the others have to be given."""
+
+NAMES_MAX = 500
+"""External ids looked up with one statement."""
+
+
+def add_many(unit: Unit, rows: Sequence[Mapping[str, Any]], transitions: Sequence[Mapping[str, Any]]) -> None:
+    """Insert transfers with all their columns and what has happened to them so far."""
+    if rows:
+        whole = [{**row, **turns.columns_of(row)} for row in rows]
+        # What is empty in all of them is left out: most columns are, and each costs time for each row.
+        given = {name for row in whole for name, value in row.items() if value is not None}
+        unit.execute(sa.insert(transfer), [{name: row[name] for name in given} for row in whole])
+        unit.execute(_ADD_TRANSITION, transitions)
 
 
 def add(unit: Unit, **values: Any) -> sa.Row[Any]:
     """Insert a transfer in state requested, version 1, and return it."""
-    return unit.execute(_ADD, {**values, "state": State.REQUESTED, "version": 1}).one()
+    turn = turns.columns_of(values)
+    return unit.execute(_ADD, {**values, **turn, "state": State.REQUESTED, "version": 1}).one()
 
 
 def find(unit: Unit, transfer_id: str) -> sa.Row[Any] | None:
@@ -68,6 +131,15 @@ def get(unit: Unit, transfer_id: str) -> sa.Row[Any]:
 def find_by_external_id(unit: Unit, external_id: str) -> sa.Row[Any] | None:
     """Return the transfer that holds ``external_id``, or None."""
     return unit.execute(_FIND_BY_EXTERNAL_ID, {"external_id": external_id}).one_or_none()
+
+
+def find_by_external_ids(unit: Unit, external_ids: Collection[str]) -> list[sa.Row[Any]]:
+    """Return the transfers that hold one of these external ids."""
+    names = sorted(external_ids)
+    found: list[sa.Row[Any]] = []
+    for at in range(0, len(names), NAMES_MAX):
+        found += unit.execute(_FIND_BY_EXTERNAL_IDS, {"names": names[at : at + NAMES_MAX]})
+    return found
 
 
 def list_page(
@@ -110,67 +182,141 @@ def in_state(unit: Unit, state: State, *, limit: int, wallet_id: str | None = No
     return unit.execute(_OF_WALLET_IN_STATE, {"state": state, "most": limit, "wallet_id": wallet_id}).all()
 
 
-def ready_of(unit: Unit, wallet_id: str, *, limit: int) -> list[sa.Row[Any]]:
-    """Return a wallet's ready transfers, longest ready first: up to ``limit`` of each asset, new ones before others.
+@dataclass(frozen=True, slots=True, order=True)
+class Queue:
+    """Ready transfers of one wallet that differ only in how long they have been ready."""
 
-    So that what waits for one asset's funds never hides what another asset could pay, or what just arrived.
+    asset: str
+    flow: str
+    level: int
+
+
+FIRST = Queue("", "", -1)
+"""Before every queue."""
+OLDEST: tuple[int, str] = (-1, "")
+"""Before every transfer of a queue: instant since which it is ready, and id."""
+
+
+def queues(unit: Unit, wallet_id: str, *, waits: bool, after: Queue = FIRST, limit: int) -> list[Queue]:
+    """Return up to ``limit`` queues of a wallet that come after one, in their order.
+
+    Args:
+        unit: the database unit.
+        wallet_id: whose.
+        waits: those with a reason to wait, or those without.
+        after: the queue to begin behind.
+        limit: how many at most.
     """
-    mine = sa.and_(transfer.c.wallet_id == wallet_id, transfer.c.state == State.READY)
-    found: list[sa.Row[Any]] = []
-    for asset in unit.execute(sa.select(transfer.c.asset).where(mine).distinct()).scalars():
-        query = sa.select(transfer).where(mine, transfer.c.asset == asset)
-        order = (transfer.c.waiting_reason.is_not(None), transfer.c.ready_at, transfer.c.id)
-        found += unit.execute(query.order_by(*order).limit(limit))
-    return sorted(found, key=lambda row: (row.ready_at, row.id))
+    found: list[Queue] = []
+    while len(found) < limit:
+        place = {"asset": after.asset, "flow": after.flow, "level": after.level}
+        row = unit.execute(_NEXT_QUEUE[waits], {"wallet_id": wallet_id, **place}).first()
+        if row is None:
+            break
+        after = Queue(*row)
+        found.append(after)
+    return found
+
+
+def queued(
+    unit: Unit, wallet_id: str, queue: Queue, *, waits: bool, after: tuple[int, str] = OLDEST, limit: int
+) -> Sequence[sa.Row[Any]]:
+    """Return up to ``limit`` transfers of a queue, longest ready first, behind (``ready_at``, id) ``after``."""
+    place = {"asset": queue.asset, "flow": queue.flow, "level": queue.level, "ready_at": after[0], "id": after[1]}
+    return unit.execute(_QUEUED[waits], {"wallet_id": wallet_id, **place, "most": limit}).all()
 
 
 def wallets_with_ready(unit: Unit) -> dict[str, bool]:
     """Return the ids of wallets that have a transfer to send, and whether one of them has no reason to wait yet."""
-    return {row.wallet_id: bool(row.fresh) for row in unit.execute(_WITH_READY)}
+    found = dict.fromkeys(unit.execute(_WALLETS_WITH[True]).scalars(), False)
+    return found | dict.fromkeys(unit.execute(_WALLETS_WITH[False]).scalars(), True)
 
 
-def advance(
-    unit: Unit,
-    row: sa.Row[Any],
-    event: Event,
-    *,
-    now: int,
-    detail: Mapping[str, Any] | None = None,
-    **values: Any,
-) -> sa.Row[Any]:
-    """Move a transfer along the table, guarded by the version ``row`` was read at, and keep the audit entry.
+def find_many(unit: Unit, transfer_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
+    """Return the transfers that there are, by id."""
+    if not transfer_ids:
+        return {}
+    return {row.id: row for row in unit.execute(_FIND_MANY, {"ids": list(transfer_ids)})}
+
+
+def get_many(unit: Unit, transfer_ids: Sequence[str]) -> list[sa.Row[Any]]:
+    """Return the transfers in the order of ``transfer_ids``.
 
     Raises:
-        IllegalTransition: the state does not accept the event.
-        InvariantBroken: the row changed since it was read (one writer, so this is our fault).
+        NotFound: one of them does not exist.
     """
-    before = State(row.state)
-    after = next_state(before, event, transfer_id=row.id)
-    ended = {"ended_from": before} if after in ENDS else {}
-    guard = {"of_id": row.id, "read_version": row.version, "read_state": before}
-    changed = unit.execute(
-        _ADVANCE, {**guard, **ended, **values, "state": after, "version": row.version + 1}
-    ).one_or_none()
-    if changed is None:
-        raise InvariantBroken(f"transfer {row.id} changed underneath")
-    unit.execute(
-        _ADD_TRANSITION,
-        {
-            "transfer_id": row.id,
-            "seq": row.version,
-            "event": event,
-            "from_state": before,
-            "to_state": after,
-            "detail": dict(detail) if detail else None,
-            "at": now,
-        },
-    )
-    return changed
+    found = find_many(unit, transfer_ids)
+    if not found.keys() >= set(transfer_ids):
+        raise NotFound("no such transfer")
+    return [found[each] for each in transfer_ids]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What happened to a transfer."""
+
+    row: sa.Row[Any]  #: as it was read in this unit
+    event: Event
+    detail: Mapping[str, Any] | None = None  #: for the audit entry
+    values: Mapping[str, Any] = field(default_factory=dict)  #: columns beside the state
+
+    @property
+    def after(self) -> State:
+        """Where the transfer stands then.
+
+        Raises:
+            IllegalTransition: its state does not accept the event.
+        """
+        return next_state(State(self.row.state), self.event, transfer_id=self.row.id)
+
+
+def advance(unit: Unit, changes: Sequence[Change], *, now: int) -> list[sa.Row[Any]]:
+    """Move transfers along the table, guarded by the versions they were read at, and keep the audit entries.
+
+    Returns:
+        the rows as they are then, in the same order; a transfer may be named once.
+
+    Raises:
+        IllegalTransition: a state does not accept its event.
+        InvariantBroken: a row changed since it was read (one writer, so this is our fault).
+    """
+    # Rows that set the same columns go in one statement.
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    entries = []
+    for each in changes:
+        before, after = State(each.row.state), each.after
+        ended = {"ended_from": before} if after in ENDS else {}
+        written = {**ended, **each.values, "state": after, "version": each.row.version + 1}
+        guard = {"of_id": each.row.id, "read_version": each.row.version, "read_state": before}
+        alike.setdefault(tuple(sorted(written)), []).append({**guard, **written})
+        entries.append(
+            {
+                "transfer_id": each.row.id,
+                "seq": each.row.version,
+                "event": each.event,
+                "from_state": before,
+                "to_state": after,
+                "detail": dict(each.detail) if each.detail else None,
+                "at": now,
+            }
+        )
+    for rows in alike.values():
+        if unit.execute(_ADVANCE, rows).rowcount != len(rows):
+            raise InvariantBroken(f"a transfer changed underneath: one of {', '.join(row['of_id'] for row in rows)}")
+    if entries:
+        unit.execute(_ADD_TRANSITION, entries)
+    return get_many(unit, [each.row.id for each in changes])
 
 
 def annotate(unit: Unit, transfer_id: str, **values: Any) -> None:
     """Change columns that are not the state, such as the reason a transfer waits for."""
-    unit.execute(_CHANGE, {"of_id": transfer_id, **values})
+    annotate_many(unit, [{"of_id": transfer_id, **values}])
+
+
+def annotate_many(unit: Unit, changes: Sequence[Mapping[str, Any]]) -> None:
+    """Do that for many: ``of_id`` of each and the columns, the same ones of all."""
+    if changes:
+        unit.execute(_CHANGE, changes)
 
 
 def transitions(unit: Unit, transfer_id: str) -> Sequence[sa.Row[Any]]:
@@ -191,6 +337,14 @@ def evaluations(unit: Unit, transfer_id: str, *, moment: str | None = None) -> S
     if moment is None:
         return unit.execute(_EVALUATIONS, {"transfer_id": transfer_id}).all()
     return unit.execute(_EVALUATIONS_AT, {"transfer_id": transfer_id, "moment": moment}).all()
+
+
+def judged_by(unit: Unit, transfer_ids: Sequence[str], *, moment: str) -> dict[str, frozenset[str]]:
+    """Return the ids of the policies that judged each transfer at ``moment``; without those that none did."""
+    found: dict[str, set[str]] = {}
+    for row in unit.execute(_JUDGED_BY, {"ids": list(transfer_ids), "moment": moment}) if transfer_ids else ():
+        found.setdefault(row.transfer_id, set()).add(row.policy_id)
+    return {transfer_id: frozenset(names) for transfer_id, names in found.items()}
 
 
 def ready_before(unit: Unit, instant: int, *, limit: int) -> Sequence[sa.Row[Any]]:

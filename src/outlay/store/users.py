@@ -136,6 +136,12 @@ def update_token(unit: Unit, token_id: str, **values: Any) -> None:
     unit.execute(sa.update(token).where(token.c.id == token_id).values(**values))
 
 
+def token_of_key(unit: Unit, credential_uuid: str) -> sa.Row[Any] | None:
+    """Return the personal access token that a key belongs to, or None."""
+    query = sa.select(token).where(token.c.credential_id == credential_uuid, token.c.kind == "Pat")
+    return unit.execute(query.where(token.c.deleted_at.is_(None))).one_or_none()
+
+
 def move_tokens(unit: Unit, *, from_key: str, to_key: str, user_id: str) -> None:
     """Let a service account's tokens go on with another of its keys."""
     mine = token.c.user_id == user_id, token.c.credential_id == from_key, token.c.kind == "ServiceAccount"

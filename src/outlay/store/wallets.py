@@ -11,6 +11,8 @@ from outlay.store.schema import frozen_asset, wallet, wallet_tag
 
 _FIND = sa.select(wallet).where(wallet.c.id == sa.bindparam("id"))
 _EVERYTHING = sa.select(wallet).order_by(wallet.c.created_at, wallet.c.id)
+_FIND_MANY = sa.select(wallet).where(wallet.c.id.in_(sa.bindparam("ids", expanding=True)))
+_TAGS_OF = sa.select(wallet_tag).where(wallet_tag.c.wallet_id.in_(sa.bindparam("ids", expanding=True)))
 _TAGS = sa.select(wallet_tag.c.tag).where(wallet_tag.c.wallet_id == sa.bindparam("wallet_id"))
 _FIND_FROZEN_ASSET = sa.select(frozen_asset).where(
     frozen_asset.c.network == sa.bindparam("network"), frozen_asset.c.asset == sa.bindparam("asset")
@@ -25,6 +27,11 @@ def add(unit: Unit, **values: Any) -> None:
 def find(unit: Unit, wallet_id: str) -> sa.Row[Any] | None:
     """Return the wallet, or None."""
     return unit.execute(_FIND, {"id": wallet_id}).one_or_none()
+
+
+def find_many(unit: Unit, wallet_ids: Collection[str]) -> Sequence[sa.Row[Any]]:
+    """Return those of the named wallets that exist."""
+    return unit.execute(_FIND_MANY, {"ids": sorted(wallet_ids)}).all() if wallet_ids else []
 
 
 def update(unit: Unit, wallet_id: str, **values: Any) -> None:
@@ -48,6 +55,15 @@ def tags(unit: Unit, wallet_id: str) -> tuple[str, ...]:
     return tuple(sorted(row.tag for row in rows))
 
 
+def tags_of(unit: Unit, wallet_ids: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the tags of each named wallet, sorted."""
+    found: dict[str, list[str]] = {wallet_id: [] for wallet_id in wallet_ids}
+    if wallet_ids:
+        for row in unit.execute(_TAGS_OF, {"ids": sorted(wallet_ids)}):
+            found[row.wallet_id].append(row.tag)
+    return {wallet_id: tuple(sorted(names)) for wallet_id, names in found.items()}
+
+
 def all_tags(unit: Unit) -> dict[str, frozenset[str]]:
     """Return the tags of every wallet by wallet id; a wallet without tags has an empty set."""
     found: dict[str, set[str]] = {row.id: set() for row in unit.execute(sa.select(wallet.c.id))}
@@ -56,10 +72,10 @@ def all_tags(unit: Unit) -> dict[str, frozenset[str]]:
     return {wallet_id: frozenset(names) for wallet_id, names in found.items()}
 
 
-def add_tags(unit: Unit, wallet_id: str, names: Collection[str]) -> None:
-    """Put tags on a wallet that does not carry them."""
+def add_tags(unit: Unit, wallet_id: str, names: Collection[str], *, since: int) -> None:
+    """Put tags on a wallet that does not carry them; ``since`` is the number of the record that says so."""
     for name in names:
-        unit.execute(sa.insert(wallet_tag).values(wallet_id=wallet_id, tag=name))
+        unit.execute(sa.insert(wallet_tag).values(wallet_id=wallet_id, tag=name, since=since))
 
 
 def remove_tags(unit: Unit, wallet_id: str, names: Collection[str]) -> None:

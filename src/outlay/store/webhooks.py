@@ -31,12 +31,17 @@ _SUBSCRIBERS = sa.select(webhook.c.id, webhook.c.events).where(
     webhook.c.status == ENABLED, webhook.c.deleted_at.is_(None)
 )
 _LAST = (
-    sa.select(sa.func.coalesce(sa.func.max(event.c.subject_seq), 0))
-    .where(event.c.subject == sa.bindparam("of_subject"))
-    .scalar_subquery()
+    sa.select(event.c.subject, sa.func.max(event.c.subject_seq).label("seq"))
+    .where(event.c.subject.in_(sa.bindparam("subjects", expanding=True)))
+    .group_by(event.c.subject)
 )
-_ADD_EVENT = sa.insert(event).values(subject_seq=_LAST + 1)
+_ADD_EVENT = sa.insert(event)
 _ADD_DELIVERY = sa.insert(delivery)
+_DELIVER = (
+    sa.update(delivery)
+    .where(delivery.c.id == sa.bindparam("of_id"), delivery.c.state == PENDING)
+    .values(state=DELIVERED, sent_at=sa.bindparam("sent_at"), status=sa.bindparam("status"))
+)
 _WAITING = (
     sa.select(webhook.c.id)
     .where(
@@ -50,6 +55,15 @@ _WAITING = (
     )
     .order_by(webhook.c.id)
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raised:
+    """Something that happened, to be told."""
+
+    kind: str  #: one of ``EVENT_KINDS``
+    subject: str  #: id of what it is about
+    data: Mapping[str, Any]  #: the contract's payload, as it is now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,19 +157,41 @@ def emit(unit: Unit, *, kind: str, subject: str, data: Mapping[str, Any], now: I
     Raises:
         InvariantBroken: an unknown kind, or data that is not portable JSON.
     """
-    if kind not in EVENT_KINDS:
-        raise InvariantBroken(f"{kind} is not an event we offer: add it to EVENT_KINDS")
-    event_id = new_id(EVENT, entropy)
-    values = {"id": event_id, "kind": kind, "subject": subject, "data": plain(data), "at": now}
-    unit.execute(_ADD_EVENT, {**values, "of_subject": subject})
-    attempts = [
-        _attempt(entropy, webhook_id=row.id, event_id=event_id, kind=kind, attempt=1, due=now, first=now)
-        for row in unit.execute(_SUBSCRIBERS)
-        if kind in row.events or EVERY_KIND in row.events
-    ]
+    return emit_many(unit, [Raised(kind=kind, subject=subject, data=data)], now=now, entropy=entropy)[0]
+
+
+def emit_many(unit: Unit, raised: Sequence[Raised], *, now: Instant, entropy: Entropy) -> list[str]:
+    """Record many things that happened in one unit, in this order, as ``emit`` does one; return the events' ids.
+
+    Raises:
+        InvariantBroken: as for ``emit``; nothing is recorded then.
+    """
+    if not raised:
+        return []
+    for each in raised:
+        if each.kind not in EVENT_KINDS:
+            raise InvariantBroken(f"{each.kind} is not an event we offer: add it to EVENT_KINDS")
+    last: dict[str, int] = {}
+    names = sorted({each.subject for each in raised})
+    for row in unit.execute(_LAST, {"subjects": names}):
+        last[row.subject] = row.seq
+    subscribers = unit.execute(_SUBSCRIBERS).all()
+    rows: list[dict[str, Any]] = []
+    attempts: list[dict[str, Any]] = []
+    for each in raised:
+        event_id = new_id(EVENT, entropy)
+        last[each.subject] = seq = last.get(each.subject, 0) + 1
+        place = {"subject": each.subject, "subject_seq": seq}
+        rows.append({"id": event_id, "kind": each.kind, **place, "data": plain(each.data), "at": now})
+        attempts += [
+            _attempt(entropy, webhook_id=row.id, event_id=event_id, kind=each.kind, attempt=1, due=now, first=now)
+            for row in subscribers
+            if each.kind in row.events or EVERY_KIND in row.events
+        ]
+    unit.execute(_ADD_EVENT, rows)
     if attempts:
         unit.execute(_ADD_DELIVERY, attempts)
-    return event_id
+    return [row["id"] for row in rows]
 
 
 def _attempt(
@@ -352,10 +388,11 @@ def due(unit: Unit, webhook_id: str, *, now: Instant, limit: int) -> tuple[Webho
     return target, [_delivery(row) for row in rows]
 
 
-def mark_delivered(unit: Unit, attempt: Delivery, *, sent_at: Instant, status: str) -> bool:
-    """Record that the endpoint took ``attempt``; False if its outcome was recorded before."""
-    mine = sa.update(delivery).where(delivery.c.id == attempt.id, delivery.c.state == PENDING)
-    return unit.execute(mine.values(state=DELIVERED, sent_at=sent_at, status=status)).rowcount == 1
+def mark_delivered(unit: Unit, taken: Sequence[tuple[str, Instant, str]]) -> None:
+    """Record which attempts were taken: id, instant and HTTP status. One whose outcome is known already stays."""
+    if taken:
+        rows = [{"of_id": row_id, "sent_at": sent_at, "status": status} for row_id, sent_at, status in taken]
+        unit.execute(_DELIVER, rows)
 
 
 def mark_failed(
