@@ -7,7 +7,6 @@ chain exactly once, the ledger equals the chain, and every event there was has a
 import contextlib
 import os
 import shutil
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,9 +21,9 @@ from outlay.layout import Layout, read_passphrase
 from outlay.signer.journal import Journal
 from outlay.signer.keystore import KdfParams, Keystore
 from outlay.system import SystemEntropy
-from tests import tools
+from tests import postgres, tools
 from tests.fault.warm import WarmDeployment
-from tests.world import ETH, NETWORK, USDC, Identity, Receiver, World, until
+from tests.world import ETH, NETWORK, USDC, Identity, Receiver, World, place_of, until
 
 PATIENCE_S = 120.0
 """How long a client keeps asking for one payout, and how long everything may take to come to rest: on a busy machine
@@ -188,7 +187,7 @@ class Original:
             self.token = _deploy_dollar(chain)
             text = configuration(port=self._port, rpc_url=chain.url, token=self.token, block_time_s=BLOCK_S)
             text = text.replace("finality = { blocks = 1 }", "finality = { blocks = 2 }")
-            text = text.replace("[sending]", f"[sending]\nin_flight_max = {IN_FLIGHT}")
+            text = text.replace("[sending]", f"[sending]\nin_flight_max = {IN_FLIGHT}") + postgres.settings()
             deployment, self.made = Deployment.initialize(folder / "original", text, self._port, preset="none")
             make_unlocking_cheap(deployment.directory, self.made["rootFingerprint"])
             self.directory = deployment.directory
@@ -220,7 +219,13 @@ class Original:
             shutil.copytree(self.directory, directory)
             config = directory / "outlay.toml"
             text = config.read_text().replace(self._rpc_url, chain.url)
-            config.write_text(text.replace(str(self._port), str(port)))
+            text = text.replace(f":{self._port}", f":{port}").replace(f"port = {self._port}", f"port = {port}")
+            config.write_text(text)
+            mine = place_of(directory)
+            if isinstance(mine, str):
+                copied = postgres.copy(mine)
+                closing.callback(postgres.drop, copied)
+                config.write_text(text.replace(mine, copied))
             deployment = WarmDeployment(directory, port, folder / "server.log")
             closing.callback(deployment.stop)
             stand = Stand(World(chain, self.token, deployment, self.made), self.payer, self.wallet, self.receiver)
@@ -238,8 +243,7 @@ def _deploy_dollar(chain: LocalChain) -> str:
 
 def forget_the_chain(directory: Path) -> None:
     """Let a deployment take another chain for its own: it stops a network whose final blocks changed."""
-    with contextlib.closing(sqlite3.connect(Layout(directory).database)) as connection, connection:
-        connection.execute("DELETE FROM network_state")
+    postgres.change(place_of(directory), "DELETE FROM network_state")
 
 
 def make_unlocking_cheap(directory: Path, root: str) -> None:

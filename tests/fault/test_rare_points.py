@@ -17,9 +17,9 @@ from outlay.client import Client
 from outlay.core.faultpoint import LABELS, RARE_LABELS
 from outlay.layout import Layout
 from outlay.system import CRASH_VARIABLE
+from tests import postgres
 from tests.fault.stand import Original, Stand, make_payouts
-from tests.recovery.copies import copy_database
-from tests.world import NETWORK, until
+from tests.world import NETWORK, place_of, until
 
 PAYOUTS = 4
 PARALLEL = 3
@@ -145,15 +145,15 @@ def recover(original: Original, label: str, folder: Path) -> None:
     """Kill the server while it learns from the signer what an older copy of its database does not know."""
     with original.copy(folder) as stand:
         world = stand.world
-        database, older = Layout(world.deployment.directory).database, folder / "older.db"
-        copy_database(database, older)
+        database = place_of(world.deployment.directory)
+        older = postgres.save(database, folder / "older.db")
         world.start()
         new = world.admin.sdk.wallets.create_wallet({"network": NETWORK, "name": "new"})["id"]
         stand.post(make_payouts(label, PAYOUTS, original.token)).result()
         stand.fund()
         until(lambda: any(each["status"] == "Confirmed" for each in stand.transfers()), "a payout")
         world.kill()
-        copy_database(older, database)
+        postgres.restore(older, database)
         assert not world.rows("SELECT 1 FROM wallet WHERE id = ?", new)
         start_and_die_at(stand, label)
         assert world.rows("SELECT 1 FROM wallet WHERE id = ?", new)

@@ -204,15 +204,15 @@ IN_ORDER: tuple[Mutant, ...] = (
     broken(
         "what is frozen is bound",
         SENDING,
-        "    if stopped is not None:\n        return stopped\n",
+        "        if stopped is not None:\n            return stopped\n",
         "",
         "tests/actions/test_judging_again.py::test_what_was_frozen_meanwhile_is_not_bound",
     ),
     broken(
         "what stands for a network on another chain is bound",
         SENDING,
-        '    if network is None or network.chain_id != row.intent["chainId"]:\n',
-        "    if network is None:\n",
+        '    if waits is None and (network is None or network.chain_id != row.intent["chainId"]):\n',
+        "    if waits is None and network is None:\n",
         "tests/actions/test_judging_again.py::test_what_was_asked_for_another_chain_is_not_bound",
     ),
 )
@@ -286,16 +286,16 @@ FINAL: tuple[Mutant, ...] = (
     broken(
         "a void confirms its payout",
         CONFIRM,
-        "            if attempt.purpose == VOID:\n                finality",
-        "            if attempt.purpose == '':\n                finality",
+        "            if attempt.purpose == VOID:\n                if not",
+        "            if attempt.purpose == '':\n                if not",
         f"{ORDER}::test_a_void_is_no_payment",
         f"{SENDS}::test_what_was_dropped_long_ago_is_alive_until_something_else_takes_its_nonce",
     ),
     broken(
-        "a wrong effect is a payment",
+        "a wrong effect ends a payout",
         FINALITY,
-        '    if effect.kind == "exact":\n        change(',
-        '    if effect.kind != "nothing":\n        change(',
+        '        if each.effect.kind != "mismatch"\n    ]\n',
+        "    ]\n",
         f"{ORDER}::test_a_token_that_says_something_else_confirms_nothing",
     ),
     broken(

@@ -271,8 +271,8 @@ EVIDENCE: tuple[Mutant, ...] = (
     broken(
         "what was signed over unknown records is believed",
         CHECKS,
-        "        if _records_head(call) not in history.numbers:",
-        "        if _records_head(call) == '':",
+        "        if records_head(history, call) not in history.numbers:",
+        "        if records_head(history, call) == '':",
         ENEMY,
     ),
     broken(
@@ -298,9 +298,9 @@ EVIDENCE: tuple[Mutant, ...] = (
     ),
     broken(
         "a request is about another wallet",
-        BATCH,
-        '        if intent["wallet"] != request.wallet_id:',
-        '        if not intent["wallet"]:',
+        CHECKS,
+        "    if checked.wallet_id != payer:",
+        "    if not checked.wallet_id:",
         f"{ENEMY}::test_another_wallet_in_the_row_is_refused",
         f"{SIGNING}::test_contradictions_within_a_batch_see_those_before_them",
     ),

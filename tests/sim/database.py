@@ -5,13 +5,15 @@ SQLite in memory, without threads, with commits that fail in every way a commit 
 import asyncio
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
-from outlay.store.database import GROUP_MAX, Database, Unit, _Work
+from outlay.store.database import GROUP_MAX, Batch, Database, I, Unit, _Work
 from tests.sim.loop import Dead, Process
 
 T = TypeVar("T")
@@ -88,28 +90,48 @@ class SimDatabase(Database):
     def __init__(
         self, disk: Disk, process: Process, chance: random.Random, ask: Ask, after_commit: Callable[[], None]
     ) -> None:
-        self._disk, self._process, self._chance, self._ask = disk, process, chance, ask
+        self._disk, self._process, self._chance, self._fault_at = disk, process, chance, ask
         self._after_commit = after_commit
-        self.engine = disk.engine
+        self.where, self.engine = Path(":memory:"), disk.engine
         self.groups = self.units = 0
         self._waiting: list[_Work] = []
+        self._batches: dict[Any, Callable[[Unit, Sequence[Any]], Any]] = {}  # one function for all that share one
 
     async def write(self, function: Callable[[Unit], T]) -> T:
-        self._process.check()
-        loop = asyncio.get_running_loop()
-
         def run(unit: Unit) -> T:
-            try:
+            with self._noticed():
                 return function(unit)
-            except Dead:
-                self._disk.dead = self._process
-                raise
 
-        work = _Work(run, loop)
+        result: T = await self._wait_for(_Work(run, asyncio.get_running_loop()))
+        return result
+
+    async def write_item(self, batch: Batch[I, T], item: I) -> T:
+        run = self._batches.get(batch)
+        if run is None:
+
+            def run(unit: Unit, items: Sequence[Any]) -> Any:
+                with self._noticed():
+                    return batch(unit, items)
+
+            self._batches[batch] = run
+        result: T = await self._wait_for(_Work(run, asyncio.get_running_loop(), item))
+        return result
+
+    @contextmanager
+    def _noticed(self) -> Iterator[None]:
+        """Note that the process died within a unit."""
+        try:
+            yield
+        except Dead:
+            self._disk.dead = self._process
+            raise
+
+    async def _wait_for(self, work: "_Work") -> Any:
+        self._process.check()
         self._waiting.append(work)
         if len(self._waiting) == 1:
-            loop.call_later(self._delay(), self._flush)
-        result: T = await work.future
+            work.loop.call_later(self._delay(), self._flush)
+        result = await work.future
         self._process.check()
         return result
 
@@ -117,7 +139,7 @@ class SimDatabase(Database):
         self._process.check()
         await asyncio.sleep(self._delay())
         self._process.check()
-        if self._ask("read") == READ_FAULT:
+        if self._fault_at("read") == READ_FAULT:
             raise sa.exc.OperationalError("SELECT", {}, sqlite3.OperationalError("disk I/O error"))
         disk, before = self._disk, self._disk.connection.total_changes
         disk.reading = True
@@ -135,7 +157,7 @@ class SimDatabase(Database):
         """The disk stays."""
 
     def _delay(self) -> float:
-        if self._ask("delay") == SLOW:
+        if self._fault_at("delay") == SLOW:
             return self._chance.uniform(1.0, 20.0)
         return self._chance.random() * 0.02
 
@@ -146,7 +168,7 @@ class SimDatabase(Database):
         if not self._process.alive:
             return
         disk = self._disk
-        disk.fault, disk.silent, disk.dead = self._ask("write"), False, None
+        disk.fault, disk.silent, disk.dead = self._fault_at("write"), False, None
         try:
             with self._process.entered():
                 self._run_group(group)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ from outlay.actions import decide as decisions
 from outlay.actions import lift, people, policies, replace, wallets, withdraw
 from outlay.actions import organization as organizations
 from outlay.actions.act import TOKEN_LIFE, Act, SignedCall, authenticate
-from outlay.actions.admit import request_transfer
-from outlay.actions.perform import Outcome, perform
+from outlay.actions.admit import Ask, Order
+from outlay.actions.perform import Outcome, PayoutCall, perform, perform_payouts
+from outlay.core.asset import Asset
 from outlay.core.errors import HeadMoved, OutlayError, Refused
 from outlay.core.faultpoint import fault
 from outlay.core.price import Quote
@@ -73,17 +74,22 @@ class Api:
         Raises:
             NoAnswer: the process died or is down. OutlayError: the answer was an error.
         """
-        if not self.process.alive:
-            raise NoAnswer
-        preimage: Preimage = await self._reach(self._open(by, method, path, payload))
-        answer = sign_challenge(by.key, by.actor.credential_id, action_challenge(preimage))
-        call = SignedCall(
-            preimage=preimage,
-            assertion=Assertion.from_document(answer),
-            credential_uuid=by.actor.credential_uuid,
-            token_expires=preimage.issued + TOKEN_LIFE,
-        )
+        call = await self._sign(by, method, path, payload)
         return await self._reach(self._perform(by, call, method, path, payload, operation, action))
+
+    async def admit(self, by: Member, path: str, payload: Any, order: Callable[[Act], Order]) -> Any:
+        """Sign and carry out a request for a payout, together with all others that wait. Raises as ``call``."""
+        call = await self._sign(by, "POST", path, payload)
+        asked = PayoutCall(
+            claims=by.actor.claims,
+            call=call,
+            method="POST",
+            path=path,
+            payload=payload,
+            operations=("Wallets:Transfers:Create",),
+            order=order,
+        )
+        return await self._reach(self._admit(asked))
 
     async def read(self, function: Callable[[Unit], Any]) -> Any:
         """Read something on somebody's behalf."""
@@ -102,6 +108,29 @@ class Api:
                 task.cancel()
                 raise
             raise NoAnswer from None
+
+    async def _sign(self, by: Member, method: str, path: str, payload: Any) -> SignedCall:
+        if not self.process.alive:
+            raise NoAnswer
+        preimage: Preimage = await self._reach(self._open(by, method, path, payload))
+        answer = sign_challenge(by.key, by.actor.credential_id, action_challenge(preimage))
+        return SignedCall(
+            preimage=preimage,
+            assertion=Assertion.from_document(answer),
+            credential_uuid=by.actor.credential_uuid,
+            token_expires=preimage.issued + TOKEN_LIFE,
+        )
+
+    async def _admit(self, asked: PayoutCall) -> Any:
+        outcome = await self.db.write_item(self._admit_together, asked)
+        fault("admit.after_commit")
+        if outcome.refusal is not None:
+            raise outcome.refusal
+        return outcome.result
+
+    def _admit_together(self, unit: Unit, calls: Sequence[PayoutCall]) -> list[Outcome | Exception]:
+        sim = self._sim
+        return perform_payouts(unit, calls, now=self.clock.now(), entropy=sim.entropy, config=sim.config)
 
     async def _open(self, by: Member, method: str, path: str, payload: Any) -> Preimage:
         def run(unit: Unit) -> Preimage:
@@ -205,23 +234,24 @@ class Office:
         if not request.native:
             payload["contract"] = USDC
 
-        def action(act: Act) -> Any:
-            return request_transfer(
-                act,
-                request.wallet.id,
+        def order(act: Act) -> Order:
+            ask = Ask(
+                wallet_id=request.wallet.id,
                 kind=payload["kind"],
                 contract=payload.get("contract"),
                 to=request.to,
                 amount=payload["amount"],
-                priority=None,
                 external_id=request.external_id,
-                quote_of=lambda asset: Quote(
-                    price=self._sim.config.prices[asset.symbol], source="static", at=self._sim.api.clock.now()
-                ),
             )
 
+            def quote_of(asset: Asset) -> Quote:
+                price = self._sim.config.prices[asset.symbol]
+                return Quote(price=price, source="static", at=self._sim.api.clock.now())
+
+            return Order(act=act, asks=[ask], quote_of=quote_of)
+
         path = f"/wallets/{request.wallet.id}/transfers"
-        return await self._sim.api.call(request.by, "POST", path, payload, "Wallets:Transfers:Create", action)
+        return await self._sim.api.admit(request.by, path, payload, order)
 
     async def withdraw(self, request: Request) -> None:
         """Take a payout back, if that is possible still."""

@@ -78,7 +78,7 @@ class Oracle:
                 sim.check(self._is_dead(transfer_id), f"{external_id} is {after} and may still be paid")
             elif after in ("ready", *ENDED) and before in ("assigned", "held", "ready"):
                 sim.check(
-                    transfer_id not in sim.signed or (after == "ready" and before == "held"),
+                    transfer_id not in sim.journaled or (after == "ready" and before == "held"),
                     f"{external_id} went from {before} to {after} although it was signed",
                 )
 
@@ -203,9 +203,14 @@ class Oracle:
                 sim.check(count <= COUNT, f"BREACH: {count} payouts to {request.to} within {COUNT_MINUTES} minutes")
 
     def _approvals(self) -> None:
-        """What a policy asked people about went only after enough of them had said yes."""
+        """What a policy asked people about was decided only after enough of them had said yes.
+
+        The decision falls when the journal has the signature: a signer that dies then gives the same bytes later,
+        whoever has been removed meanwhile.
+        """
         sim = self._sim
-        for at, request in self._went():
+        for left, request in self._went():
+            at = sim.journaled.get(request.id or "", left)
             agreed = {
                 person
                 for person, then in request.approved_by.items()

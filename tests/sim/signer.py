@@ -4,7 +4,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,9 +61,11 @@ class SignerHost:
         config: Config,
         clock: Clock,
         *,
+        on_journaled: Callable[[str], None],
         on_signed: Callable[[SignRequest, Signed], None],
     ) -> None:
-        self._files, self._config, self._clock, self._on_signed = files, config, clock, on_signed
+        self._files, self._config, self._clock = files, config, clock
+        self._on_journaled, self._on_signed = on_journaled, on_signed
         self._path = folder / "journal.db"
         self._path.write_bytes(files.journal)
         self.process = Process("signer")
@@ -148,11 +150,23 @@ class SignerHost:
         return found
 
     def sign(self, requests: Sequence[SignRequest]) -> list[Signed | SignerRefused]:
-        answers = self.run(lambda core: core.sign(requests))
+        try:
+            answers = self.run(lambda core: core.sign(requests))
+        except SignerUnavailable:
+            self._tell_what_was_left()
+            raise
         for request, answer in zip(requests, answers, strict=True):
             if isinstance(answer, Signed):
                 self._on_signed(request, answer)
         return answers
+
+    def _tell_what_was_left(self) -> None:
+        """Tell what the file holds of a process that has died: it is decided, though nobody has the bytes yet."""
+        if self.core is not None:
+            return
+        with closing(sqlite3.connect(self._path)) as file:
+            for (transfer_id,) in file.execute("SELECT transfer_id FROM slot WHERE transfer_id IS NOT NULL"):
+                self._on_journaled(transfer_id)
 
 
 class SignerLine:

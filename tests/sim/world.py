@@ -159,10 +159,16 @@ class Simulation:
         self._clocks: dict[str, SimClock] = {}
         self.network = self._network()
         self.signer = SignerHost(
-            self.organization.signer, folder, self.config, self.clock_of("signer"), on_signed=self._signed
+            self.organization.signer,
+            folder,
+            self.config,
+            self.clock_of("signer"),
+            on_journaled=self._journaled,
+            on_signed=self._signed,
         )
         self.oracle = Oracle(self)
         self.requests: list[Request] = []
+        self.journaled: dict[str, float] = {}  #: transfer id -> when its first signature was in the journal
         self.signed: dict[str, float] = {}  #: transfer id -> when its first signature left the signer
         self.hashes: dict[str, tuple[SignRequest, bytes]] = {}  #: every signature that left the signer
         self.edits: list[tuple[float, str, dict[str, Any]]] = []  #: when an edit ran, of what, to which rule
@@ -254,7 +260,11 @@ class Simulation:
             self.trace("signed", request.wallet_id, request.nonce, request.purpose, answer.hash)
             self.hashes[answer.hash] = (request, answer.raw)
             if request.transfer_id is not None:
+                self._journaled(request.transfer_id)
                 self.signed.setdefault(request.transfer_id, self.now)
+
+    def _journaled(self, transfer_id: str) -> None:
+        self.journaled.setdefault(transfer_id, self.now)
 
     def _covers(self, freeze: Freeze, request: SignRequest) -> bool:
         by = self.request_of(request.transfer_id)
