@@ -1,31 +1,44 @@
-"""HTTP admission: how many payouts a second are judged, stored and answered, through the contract's three calls."""
+"""HTTP admission: how many payouts a second are judged, stored and answered; one process, nothing is sent.
+
+One by one and in batches of a thousand, each request signed in advance: what is measured is the server. The contract's
+three calls are reported beside it.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from bench import signing, units
 from bench.machine import cpu_s
-from bench.organization import look, payouts, prepare, served
-from bench.rows import Row
+from bench.paying import Asked, Payer, Payout, Request, ask, ask_by_handshake, payouts
+from bench.processes import Running, listening
+from bench.product import Product, create_database
+from bench.rows import Row, percentiles
+from bench.scenarios import Scenario
 from bench.servers import DATABASE, PUBLIC_KEY, payout
-from bench.wire import Connection, Payer, Tally, drive
-from outlay.cli.playground import Deployment, configuration, free_port
+from bench.stand import Stand
+from outlay.cli.playground import free_port
 from outlay.core.transfer import State
-from outlay.layout import Layout
-from outlay.store.database import Row as Found
-from outlay.store.database import Unit
+from outlay.store.database import Database, Unit
 from outlay.store.schema import transfer
 
-CONNECTIONS = 32
-REFERENCE = "same framework, reader, calls and verifications; one group-committed insert"
+REFERENCE = "same framework, reader and one verification; one group-committed insert"
 DIFFERENCES = (
-    "the reference checks no bearer, permission, policy, velocity, intent or price, binds nothing to the challenge,"
-    " keeps its tokens in memory and stores one row; the product's engine does not run"
+    "the reference checks no permission, policy, velocity, intent, nonce or price, keeps no evidence and no event, and"
+    " stores one row; the product's engine does not run"
 )
+HANDSHAKE_DIFFERENCES = "the reference verifies twice as the product does and keeps challenges and tokens in memory"
+FIRST_GUESS = 1_000.0
+"""Requests a second that are signed in advance for the first stretch; later ones go by the last."""
+MOST = 3
+"""How many times the last rate is signed in advance, so that a stretch does not run dry."""
+GROUP = 100
+"""Payouts in the groups of the raw unit that batches stand beside."""
 
 
 @dataclass(slots=True)
@@ -33,137 +46,209 @@ class Side:
     """One of the two servers, and what it came to."""
 
     payer: Payer
-    pid: int
-    bodies: Iterator[tuple[str, int, bytes]]
-    handshakes: list[Tally] = field(default_factory=list)
-    thirds: list[Tally] = field(default_factory=list)
-    cpu_ms: list[float] = field(default_factory=list)  #: processor time of the server for one whole handshake
-    accepted: set[str] = field(default_factory=set)
-    answers: int = 0
+    running: Running
+    wanted: Iterator[Payout]
+    singles: list[Asked] = field(default_factory=list)
+    handshakes: list[Asked] = field(default_factory=list)
+    batches: list[Asked] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)  #: processor time of the server for one single request
+    batch_cpu_ms: list[float] = field(default_factory=list)  #: the same for one row of a batch
 
-    def keep(self, transfer_id: str) -> None:
-        """Count an accepted payout."""
-        self.answers += 1
-        self.accepted.add(transfer_id)
+    def signed(self, count: int) -> Iterator[Request]:
+        """Return requests, signed in advance."""
+        return iter([self.payer.single(each) for each in itertools.islice(self.wanted, count)])
+
+    def all(self) -> list[Asked]:
+        """Return everything that was asked."""
+        return [*self.singles, *self.handshakes, *self.batches]
 
 
-def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
-    """Measure both servers in turns.
+def measure(scenario: Scenario, stand: Stand) -> list[Row]:
+    """Measure product and reference in turns, on every database."""
+    rows = []
+    for database in stand.databases:
+        rows += _on(scenario, stand, database)
+    return rows
 
-    Args:
-        folder: where their directories are made.
-        rounds: how often each is measured.
-        seconds: how long one stretch takes.
-    """
-    port, other = free_port(), free_port()
-    text = configuration(port=port, rpc_url="http://127.0.0.1:9", token="0x" + "11" * 20)
-    deployment, made = Deployment.initialize(folder / "product", text, port, preset="standard")
-    with served("product", deployment.directory, port) as (url, pid):
-        payer, public = prepare(url, made)
-        directory = folder / "reference"
-        directory.mkdir()
-        (directory / PUBLIC_KEY).write_text(public)
-        with served("reference", directory, other) as (reference_url, reference_pid):
-            ours = Side(payer, pid, payouts("p"))
-            theirs = Side(replace(payer, url=reference_url), reference_pid, payouts("r"))
-            for _ in range(rounds):
-                for side in (ours, theirs):
-                    asyncio.run(_stretch(side, seconds))
-    faults = [fault for side in (ours, theirs) for tally in (*side.handshakes, *side.thirds) for fault in tally.faults]
-    faults += _check_product(ours, Layout(deployment.directory).database)
-    faults += _check_reference(theirs, directory / DATABASE)
+
+def _on(scenario: Scenario, stand: Stand, database: str) -> list[Row]:
+    product = stand.product(database)
+    product.start()
+    payer, _ = product.prepare()
+    product.stop()
+    folder = stand.folder / f"reference-{database}"
+    folder.mkdir()
+    (folder / PUBLIC_KEY).write_text(payer.public_key)
+    url = create_database(stand.server) if database == "postgresql" else ""
+    rounds = scenario.number("rounds")
+    raw: dict[int, list[float]] = {group: [] for group in scenario.numbers("groups")}
+    hot: dict[int, list[float]] = {number: [] for number in scenario.numbers("hot_connections")}
+    with (
+        listening(
+            stand.folder, "bench.servers", "product", str(product.deployment.directory), port=product.port
+        ) as ours_running,
+        listening(
+            stand.folder, "bench.servers", "reference", str(folder), *([url] if url else []), port=free_port()
+        ) as theirs_running,
+    ):
+        ours = Side(payer, ours_running, payouts("p"))
+        theirs = Side(payer.at(theirs_running.url), theirs_running, payouts("r"))
+        for _ in range(rounds):
+            for side in (ours, theirs):
+                _stretch(scenario, side)
+            _batches(scenario, ours)
+            _raw(scenario, stand, database, raw, hot)
+        verified = signing.verifications(rounds, scenario.real("unit_seconds"))
+    faults = _check(ours, lambda: _stored(product))
+    faults += _check(theirs, lambda: _kept(url or folder / DATABASE))
+    row = _maker(scenario, database, faults)
     return [
-        _row("admission, three calls", "handshakes", ours, theirs, faults),
-        _row("admission, third call alone", "thirds", ours, theirs, faults),
+        *_single_rows(row, scenario.number("connections"), ours, theirs, verified),
+        *_batch_rows(row, scenario.number("batch"), ours, raw, hot),
     ]
 
 
-async def _stretch(side: Side, seconds: float) -> None:
-    """Measure whole handshakes; then sign payouts in advance and measure their third calls alone."""
-    payer = side.payer
-    signed: list[tuple[bytes, str]] = []
-
-    def whole() -> Iterator[Callable[[Connection], Awaitable[None]]]:
-        for _, _, body in side.bodies:
-
-            async def job(line: Connection, body: bytes = body) -> None:
-                side.keep(await payer.pay(line, body, await payer.sign(line, body)))
-
-            yield job
-
-    def first_two() -> Iterator[Callable[[Connection], Awaitable[None]]]:
-        for _, _, body in side.bodies:
-
-            async def job(line: Connection, body: bytes = body) -> None:
-                signed.append((body, await payer.sign(line, body)))
-
-            yield job
-
-    def third() -> Iterator[Callable[[Connection], Awaitable[None]]]:
-        for body, action in signed:
-
-            async def job(line: Connection, body: bytes = body, action: str = action) -> None:
-                side.keep(await payer.pay(line, body, action))
-
-            yield job
-
-    before = cpu_s(side.pid)
-    side.handshakes.append(await drive(payer.url, whole(), connections=CONNECTIONS, seconds=seconds))
-    side.cpu_ms.append((cpu_s(side.pid) - before) * 1e3 / max(1, side.handshakes[-1].done))
-    prepared = await drive(payer.url, first_two(), connections=CONNECTIONS, seconds=seconds)
-    side.thirds.append(await drive(payer.url, third(), connections=CONNECTIONS))
-    side.thirds[-1].faults += prepared.faults
+def _stretch(scenario: Scenario, side: Side) -> None:
+    """Measure single requests, then the contract's three calls."""
+    seconds, connections = scenario.real("seconds"), scenario.number("connections")
+    guess = MOST * side.singles[-1].tally.rate if side.singles else FIRST_GUESS
+    if not side.singles:
+        # Plans, caches and connections are warm before anything counts.
+        warm = asyncio.run(ask(side.payer.url, side.signed(200), connections=connections))
+        side.singles.append(warm)
+        guess = MOST * warm.tally.rate
+    requests = side.signed(int(guess * seconds))
+    before = cpu_s([side.running.pid])
+    asked = asyncio.run(ask(side.payer.url, requests, connections=connections, seconds=seconds))
+    side.cpu_ms.append((cpu_s([side.running.pid]) - before) * 1e3 / max(1, asked.tally.done))
+    side.singles.append(asked)
+    asked = asyncio.run(ask_by_handshake(side.payer, side.wanted, connections=connections, seconds=seconds))
+    side.handshakes.append(asked)
 
 
-def _check_product(side: Side, database: Path) -> list[str]:
+def _batches(scenario: Scenario, side: Side) -> None:
+    size, count = scenario.number("batch"), scenario.number("batches")
+    requests = [side.payer.batch(list(itertools.islice(side.wanted, size))) for _ in range(count)]
+    before = cpu_s([side.running.pid])
+    side.batches.append(asyncio.run(ask(side.payer.url, requests, connections=2)))
+    side.batch_cpu_ms.append((cpu_s([side.running.pid]) - before) * 1e3 / (size * count))
+
+
+def _raw(
+    scenario: Scenario, stand: Stand, database: str, raw: dict[int, list[float]], hot: dict[int, list[float]]
+) -> None:
+    """Measure the least a database has to do, in groups; on PostgreSQL also row by row on one wallet."""
+    seconds, groups = scenario.real("unit_seconds"), scenario.numbers("groups")
+    if database == "sqlite":
+        found = units.sqlite_units(stand.folder, groups, rounds=1, seconds=seconds)
+    else:
+        found = units.postgresql_units(stand.server.url, groups, rounds=1, seconds=seconds)
+        for connections, rates in hot.items():
+            rates += units.row_by_row(stand.server.url, connections, rounds=1, seconds=seconds)
+    for group, rates in found.items():
+        raw[group] += rates
+
+
+def _stored(product: Product) -> tuple[set[str], set[str], int]:
+    """Return ids and external ids of what is stored, and how many are not ready."""
+    columns = sa.select(transfer.c.id, transfer.c.external_id, transfer.c.state)
+    rows = product.read(lambda unit: list(unit.execute(columns)))
+    return {row.id for row in rows}, {row.external_id for row in rows}, sum(row.state != State.READY for row in rows)
+
+
+def _kept(where: Path | str) -> tuple[set[str], set[str], int]:
+    def look(unit: Unit) -> list[Any]:
+        return list(unit.execute(sa.select(payout.c.id, payout.c.external_id)))
+
+    database = Database(where)
+    try:
+        rows = asyncio.run(database.read(look))
+    finally:
+        database.close()
+    return {row.id for row in rows}, {row.external_id for row in rows}, 0
+
+
+def _check(side: Side, look: Callable[[], tuple[set[str], set[str], int]]) -> list[str]:
     """Every answered payout is stored once and allowed, and nothing else is."""
-
-    def count(unit: Unit) -> list[Found]:
-        return list(unit.execute(sa.select(transfer.c.id, transfer.c.external_id, transfer.c.state)))
-
-    rows = look(database, count)
-    return _compare(
-        side,
-        stored={row.id for row in rows},
-        external={row.external_id for row in rows},
-        other=sum(row.state != State.READY for row in rows),
-    )
-
-
-def _check_reference(side: Side, database: Path) -> list[str]:
-    rows = look(database, lambda unit: list(unit.execute(sa.select(payout.c.id, payout.c.external_id))))
-    return _compare(side, stored={row.id for row in rows}, external={row.external_id for row in rows}, other=0)
-
-
-def _compare(side: Side, *, stored: set[str], external: set[str], other: int) -> list[str]:
-    faults = []
-    if len(side.accepted) != side.answers:
-        faults.append(f"{side.answers} answers named {len(side.accepted)} payouts")
-    if stored != side.accepted or len(external) != len(stored):
-        faults.append(f"{len(side.accepted)} payouts were accepted and {len(stored)} are stored")
+    faults = [fault for asked in side.all() for fault in asked.tally.faults]
+    answered = [payout_id for asked in side.all() for payout_id in asked.ids]
+    stored, external, other = look()
+    if len(set(answered)) != len(answered):
+        faults.append(f"{len(answered)} answers named {len(set(answered))} payouts")
+    if stored != set(answered) or len(external) != len(stored):
+        faults.append(f"{len(set(answered))} payouts were accepted and {len(stored)} are stored")
     if other:
         faults.append(f"{other} payouts were not allowed: this would not measure admission")
     return faults
 
 
-def _row(name: str, which: str, ours: Side, theirs: Side, faults: list[str]) -> Row:
-    mine: list[Tally] = getattr(ours, which)
-    others: list[Tally] = getattr(theirs, which)
-    details: dict[str, Any] = {
-        "connections": CONNECTIONS,
-        "payouts": sum(tally.done for tally in mine),
-        "time of one": mine[len(mine) // 2].percentiles_ms(),
-        "reference's time of one": others[len(others) // 2].percentiles_ms(),
-        "processor time of a whole handshake, ms": [round(each, 2) for each in ours.cpu_ms],
-        "reference's": [round(each, 2) for each in theirs.cpu_ms],
+def _maker(scenario: Scenario, database: str, faults: list[str]) -> Callable[..., Row]:
+    def row(key: str, name: str, rounds: list[float], reference: str, beside: list[float], **details: Any) -> Row:
+        return Row(
+            key=f"admission.{key}",
+            name=name,
+            unit="payouts/s",
+            database=database,
+            rounds=rounds,
+            reference=reference,
+            reference_rounds=beside,
+            target=scenario.target(key),
+            faults=faults,
+            details=details,
+        )
+
+    return row
+
+
+def _times(asked: list[Asked]) -> dict[str, float]:
+    return percentiles([second for each in asked for second in each.tally.times_s])
+
+
+def _single_rows(
+    row: Callable[..., Row], connections: int, ours: Side, theirs: Side, verified: list[float]
+) -> list[Row]:
+    measured, beside = ours.singles[1:], theirs.singles[1:]
+    rates = [each.tally.rate for each in measured]
+    name = "admission, one signed request each"
+    details = {
+        "connections": connections,
+        "payouts": sum(each.tally.done for each in measured),
+        "time of one": _times(measured),
+        "reference's time of one": _times(beside),
+        "processor time of one, ms": [round(each, 3) for each in ours.cpu_ms],
+        "reference's": [round(each, 3) for each in theirs.cpu_ms],
         "unequal": DIFFERENCES,
     }
-    return Row(
-        name=name,
-        unit="payouts/s",
-        rounds=[tally.rate for tally in mine],
-        reference=REFERENCE,
-        reference_rounds=[tally.rate for tally in others],
-        faults=faults,
-        details=details,
-    )
+    return [
+        row("single", name, rates, REFERENCE, [each.tally.rate for each in beside], **details),
+        row("verify", name, rates, "one Ed25519 verification a payout", verified),
+        row(
+            "handshake",
+            "admission, the contract's three calls",
+            [each.tally.rate for each in ours.handshakes],
+            "the same three calls of the reference",
+            [each.tally.rate for each in theirs.handshakes],
+            unequal=HANDSHAKE_DIFFERENCES,
+        ),
+    ]
+
+
+def _batch_rows(
+    row: Callable[..., Row], size: int, ours: Side, raw: dict[int, list[float]], hot: dict[int, list[float]]
+) -> list[Row]:
+    rates = [len(each.ids) / each.tally.elapsed_s for each in ours.batches]
+    group = GROUP if GROUP in raw else max(raw)
+    details = {
+        "payouts a request": size,
+        "time of a request": _times(ours.batches),
+        "processor time of one payout, ms": [round(each, 3) for each in ours.batch_cpu_ms],
+        **{f"raw unit in groups of {size}": figures for size, figures in raw.items()},
+    }
+    reference = f"raw SQL payout unit, groups of {group}"
+    found = [row("batch", "admission, batches", rates, reference, raw[group], **details)]
+    if any(hot.values()):
+        best = max(hot, key=lambda connections: sum(hot[connections]))
+        rowwise = {f"row by row over {connections} connections": figures for connections, figures in hot.items()}
+        reference = f"row-by-row units on one wallet's row, {best} connections"
+        found.append(row("hot", "one hot wallet, batches over HTTP", rates, reference, hot[best], **rowwise))
+    return found

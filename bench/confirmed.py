@@ -1,346 +1,305 @@
-"""Confirmed payouts end to end on a local chain with blocks of one second, beside a blast of pre-signed transfers."""
+"""Confirmed payouts end to end, beside a blast of pre-signed transfers and beside two ways others would do it.
 
-import asyncio
+From the first call of an accepted batch to the last ``confirmed`` row, one transaction a payout, blocks of one second,
+every payout judged by the preset's policies, signed by the signer process, told to an endpoint by a signed webhook.
+"""
+
 import itertools
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from statistics import mean
 from typing import Any
 
-from bench.admission import CONNECTIONS
-from bench.machine import cpu_s
-from bench.organization import LEAST, RECIPIENTS, look, payouts, prepare
+from bench import rival_runs, stages
+from bench.lock import LockSampler
+from bench.node import BLOCK_S, Blast, check_payments, until
+from bench.paying import Asked, Payer, Payout, batches, pay, payouts
+from bench.product import Product, sending, totals
+from bench.rival_runs import Series
 from bench.rows import Row
-from bench.wire import Connection, Payer, Tally, drive
-from outlay.chains.rpc import HttpTransport
-from outlay.cli.playground import CHAIN_ID, ETH, Deployment, LocalChain, configuration, free_port, post_json
-from outlay.codec.evm import Eip1559, tx_hash
-from outlay.core.asset import NATIVE
-from outlay.core.errors import OutlayError
-from outlay.layout import Layout
+from bench.scenarios import Scenario
+from bench.stages import Told
+from bench.stand import Stand
+from outlay.core.errors import OutlayError, Unavailable
 from outlay.signer.keys import SigningKey
-from outlay.store import ledger
-from outlay.store.database import Unit
 
-BLOCK_S = 1.0
-BLOCK_GAS = 2_000_000_000
-"""Of the test node: room for every payout of a run in one block, so that the node's limit is not what is measured."""
-BATCH = 100
-RAISED, PUBLIC = 200, 16
-"""Unconfirmed transactions a wallet may have: raised for the measurement, and as configured by default."""
-GAS = 21_000
-PAYER_FUNDS, BLAST_FUNDS = 1_000 * ETH, 1_000 * ETH
-POLL_S = 0.05
-WAIT_S = 60.0
-REFERENCE = f"{{count}} pre-signed native transfers, one connection, batches of {BATCH}"
+POLL_S = BLOCK_S / 4
+WAIT_S = 600.0
+ENDS = {"confirmed", "failed", "rejected", "canceled", "expired"}
+_runs = (f"run{number}" for number in itertools.count())
 
 
 @dataclass(slots=True)
-class Series:
-    """Rounds of one case."""
+class Round:
+    """What one round of the product came to."""
 
-    count: int  #: payouts a round
-    rates: list[float] = field(default_factory=list)
-    accepted_rates: list[float] = field(default_factory=list)
-    cpu_ms: list[float] = field(default_factory=list)  #: processor time of the server for one payout
+    rate: float
+    admitted: float  #: payouts a second, as the client saw it
+    answers_s: list[float]  #: how long each call took
+    stages: dict[str, dict[str, float]]
+    cpu_ms: dict[str, float]  #: processor time for one payout, by part
+    lock_ms: float  #: how long the one writer's lock was held for one payout
 
 
 @dataclass(slots=True)
-class Stage:
-    """The chain, the deployment, and what was found wrong."""
+class Side:
+    """The product on one database."""
 
-    chain: LocalChain
-    deployment: Deployment
+    product: Product
     payer: Payer
-    blaster: SigningKey
-    runs: Iterator[str]
+    unbounded: list[Round] = field(default_factory=list)
+    public: list[Round] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
-def measure(folder: Path, *, rounds: int, count: int, public_count: int) -> list[Row]:
-    """Measure the product and the blast in turns.
+def measure(scenario: Scenario, stand: Stand) -> list[Row]:
+    """Measure the product on every database, the blasts and the rivals in turns."""
+    in_flight, public = scenario.number("in_flight"), scenario.number("public_in_flight")
+    sides = [_side(stand, database) for database in stand.databases]
+    blasts = [
+        Blast(stand.node, connections, SigningKey(bytes([connections]) * 32))
+        for connections in scenario.numbers("connections_of_blast")
+    ]
+    stand.node.fund_all([blast.key.address for blast in blasts])
+    web3 = {threads: Series(f"{threads} threads") for threads in scenario.numbers("web3_threads")}
+    celery = {setting: Series(setting) for setting in _settings(scenario)}
+    for number in range(scenario.number("rounds")):
+        for side, blast in itertools.zip_longest(sides, blasts):
+            if side is not None:
+                _round(stand, side, side.unbounded, scenario.number("payouts"), in_flight)
+                _round(stand, side, side.public, scenario.number("public_payouts"), public)
+            if blast is not None:
+                blast.run(scenario.number("blast"))
+        if number < scenario.number("rival_rounds"):
+            _rivals(scenario, stand, web3, celery)
+    rows = []
+    for side in sides:
+        side.faults += _check_ledger(side, stand)
+        rows += _rows(scenario, side, blasts, list(web3.values()), list(celery.values()))
+    return rows
 
-    Args:
-        folder: where directories are made.
-        rounds: how often each is measured.
-        count: payouts a round with the raised limit, and transfers of each blast.
-        public_count: payouts a round with the default limit.
-    """
-    chain = LocalChain(folder, block_time_s=BLOCK_S)
-    try:
-        chain.rpc("evm_setBlockGasLimit", hex(BLOCK_GAS))
-        port = free_port()
-        text = _settings(port, chain.url, RAISED)
-        deployment, made = Deployment.initialize(folder / "confirmed", text, port, preset="standard")
-        deployment.start()
+
+def _settings(scenario: Scenario) -> Iterator[str]:
+    """Yield the settings of Celery's worker: pool, concurrency and blocks, e.g. ``threads 64, 1 s blocks``."""
+    for pool, concurrency, blocks in zip(
+        scenario.texts("celery_pools"), scenario.numbers("celery_workers"), scenario.texts("celery_blocks"), strict=True
+    ):
+        yield f"{pool} {concurrency}, {blocks}"
+
+
+def _rivals(scenario: Scenario, stand: Stand, web3: dict[int, Series], celery: dict[str, Series]) -> None:
+    count = scenario.number("rival_payouts")
+    for threads, series in web3.items():
+        rival_runs.web3_round(stand.node, series, count=count, threads=threads)
+    for setting, series in celery.items():
+        pool, workers, blocks = setting.replace(",", "").split(" ", 2)
+        node = stand.instant_node if blocks.startswith("instant") else stand.node
+        one = rival_runs.Celery(stand.folder, node, stand.server, stand.hook, pool, int(workers))
         try:
-            payer, _ = prepare(deployment.url, made)
-            stage = Stage(chain, deployment, payer, SigningKey(b"\x07" * 32), (f"run{n}" for n in itertools.count()))
-            return _rounds(stage, rounds=rounds, count=count, public_count=public_count)
-        finally:
-            deployment.stop()
+            rival_runs.celery_round(one, series, count)
+        except OutlayError as error:
+            series.faults.append(f"{setting}: {error.message}")
+
+
+def _side(stand: Stand, database: str) -> Side:
+    product = stand.product(database, settings=sending(in_flight=16, poll_s=POLL_S))
+    product.start()
+    payer, wallets = product.prepare(hook=stand.hook.url)
+    fund(stand, product, [wallet.address for wallet in wallets])
+    product.stop()
+    return Side(product, payer)
+
+
+def fund(stand: Stand, product: Product, addresses: Sequence[str]) -> None:
+    """Give wallets money and wait until the ledger shows it."""
+    stand.node.fund_all(addresses)
+
+    def funded() -> bool:
+        held = product.read(lambda unit: stages.spendable(unit))
+        return sum(held.values()) >= sum(stand.node.balance(address) for address in addresses)
+
+    until(funded, "the funds did not reach the ledger")
+
+
+def _round(stand: Stand, side: Side, found: list[Round], count: int, in_flight: int) -> None:
+    product = side.product
+    product.start(sending(in_flight=in_flight, poll_s=POLL_S))
+    try:
+        stand.hook.begin(product.hook_secret)
+        run = next(_runs)
+        wanted = list(itertools.islice(payouts(run), count))
+        found.append(paid(stand, product, side.payer, run, wanted, side.faults))
+    except OutlayError as error:
+        side.faults.append(error.message)
     finally:
-        chain.close()
+        product.stop()
 
 
-def _settings(port: int, rpc_url: str, in_flight_max: int) -> str:
-    text = configuration(port=port, rpc_url=rpc_url, token="0x" + "11" * 20)
-    # No token is there to be watched, and the engine looks at the chain four times a block.
-    head, _, tail = text.partition("[[assets]]")
-    _, _, tail = tail.partition("[prices.static]")
-    return (
-        head
-        + "[prices.static]"
-        + tail.replace("poll_s = 0.2", f"poll_s = {BLOCK_S / 4}\nin_flight_max = {in_flight_max}")
+def paid(
+    stand: Stand,
+    product: Product,
+    payer: Payer,
+    run: str,
+    wanted: Sequence[Payout],
+    faults: list[str],
+    size: int = 1_000,
+) -> Round:
+    """Ask for payouts, wait until all are confirmed and told of, check everything, return the figures.
+
+    Raises:
+        Unavailable: they did not end in time.
+    """
+    node = stand.node
+    senders = {row.address for row in product.read(stages.wallets)}
+    held = {address: node.balance(address) for address in senders}
+    first_block = node.next_block()
+    requests = batches(payer, wanted, size)
+    before, began = product.cpu(), time.time()
+    with LockSampler(product.where) as lock:
+        asked = pay(payer, requests)
+        require_accepted(asked, len(wanted))
+        rows = wait_until_ended(product, run, len(wanted))
+        elapsed = time.time() - began
+    after = product.cpu()
+    faults += stages.check_rows(rows, {each.external_id: each.asked for each in wanted})
+    faults += stand.hook.check(len(wanted))
+    sent = {row.tx_hash for row in rows if row.tx_hash}
+    faults += check_payments(node.payments(senders, first_block), [each.asked for each in wanted], sent)
+    spent = sum(row.amount + row.fee for row in rows)
+    if sum(held.values()) - sum(node.balance(address) for address in senders) != spent:
+        faults.append("the wallets' balances are not what amounts and fees leave")
+    notified = product.read(lambda unit: stages.delivered(unit, [row.id for row in rows]))
+    ended = max((row.confirmed_at or 0 for row in rows), default=0) / stages.SECOND
+    return Round(
+        rate=len(rows) / max(ended - began, 1e-3),
+        admitted=len(asked.ids) / max(asked.tally.elapsed_s, 1e-9),
+        answers_s=asked.tally.times_s,
+        stages=stages.measure(rows, notified),
+        cpu_ms=totals(before, after, len(wanted)),
+        lock_ms=round(lock.share * elapsed * 1e3 / len(wanted), 3),
     )
 
 
-def _rounds(stage: Stage, *, rounds: int, count: int, public_count: int) -> list[Row]:
-    _fund(stage)
-    raised, public, blast = Series(count), Series(public_count), Series(count)
-    for number in range(rounds):
-        if number:
-            _restart(stage, RAISED)
-        _product(stage, raised)
-        _blast(stage, blast)
-        _restart(stage, PUBLIC)
-        _product(stage, public)
-    stage.deployment.stop()
-    stage.faults += _check_ledger(stage)
+def require_accepted(asked: Asked, count: int) -> None:
+    """Go on only if every payout was accepted once, by an id of its own: what was not would be waited for in vain.
+
+    Raises:
+        Unavailable: it was not.
+    """
+    if asked.tally.faults or len(asked.ids) != count or len(set(asked.ids)) != count:
+        accepted = f"of {count} payouts {len(asked.ids)} were accepted, {len(set(asked.ids))} of them different"
+        raise Unavailable("; ".join([accepted, *asked.tally.faults[:1]]))
+
+
+def wait_until_ended(product: Product, run: str, count: int, *, wait_s: float = WAIT_S) -> list[Told]:
+    """Wait until every payout of a run has ended, and return what is stored of them. Raises Unavailable."""
+
+    def ended() -> bool:
+        states = product.read(lambda unit: stages.counted(unit, run))
+        return sum(number for state, number in states.items() if state in ENDS) >= count
+
+    until(ended, f"payouts did not end within {wait_s:g} s", wait_s=wait_s)
+    return product.read(lambda unit: stages.told(unit, run))
+
+
+def _check_ledger(side: Side, stand: Stand) -> list[str]:
+    """Nothing is reserved any more and the ledger holds what the chain shows."""
+    wallets = [(row.id, stand.node.balance(row.address)) for row in side.product.read(stages.wallets)]
+    try:
+        return side.product.read(lambda unit: stages.check_ledger(unit, wallets))
+    except OutlayError as error:
+        return [f"the ledger is wrong: {error.message}"]
+
+
+def _rows(
+    scenario: Scenario, side: Side, blasts: Sequence[Blast], web3: Sequence[Series], celery: Sequence[Series]
+) -> list[Row]:
+    faults = [*side.faults, *(fault for blast in blasts for fault in blast.faults)]
+    one = blasts[0]
+    rounds = [each.rate for each in side.unbounded]
+    common = _details(scenario.number("payouts"), side.unbounded)
+    beside = {
+        f"blast over {each.connections} connections": {"mined": each.rates, "taken by the node": each.accepted_rates}
+        for each in blasts
+    }
+    shared = {"database": side.product.database, "unit": "payouts/s"}
+
+    def row(key: str, name: str, of: list[float], reference: str, rates: list[float], **details: Any) -> Row:
+        target = scenario.target(key)
+        return Row(
+            key=f"confirmed.{key}",
+            name=name,
+            rounds=of,
+            reference=reference,
+            reference_rounds=rates,
+            faults=details.pop("faults", faults),
+            target=target,
+            details=details,
+            **shared,
+        )
+
+    name = "confirmed, one transaction a payout"
+    blast_name = f"{scenario.number('blast')} pre-signed transfers over one connection, batches of 100"
+    public = f"confirmed, {scenario.number('public_in_flight')} in flight a lane"
     return [
-        _row("confirmed payouts", RAISED, raised, blast, stage),
-        _row("confirmed payouts", PUBLIC, public, blast, stage),
+        row("blast", name, rounds, blast_name, one.rates, **common, **beside),
+        _beside(
+            row,
+            "celery",
+            name,
+            rounds,
+            "FastAPI + Celery + Redis + web3.py",
+            celery,
+            faults,
+            rival_runs.CELERY_DIFFERENCES,
+        ),
+        _beside(row, "web3", name, rounds, "web3.py, local nonce", web3, faults, rival_runs.WEB3_DIFFERENCES),
+        row(
+            "public",
+            public,
+            [each.rate for each in side.public],
+            blast_name,
+            one.rates,
+            **_details(scenario.number("public_payouts"), side.public),
+        ),
     ]
 
 
-def _fund(stage: Stage) -> None:
-    """Give both wallets money and wait until the ledger shows it."""
-    stage.chain.fund(stage.payer.address, PAYER_FUNDS)
-    stage.chain.fund(stage.blaster.address, BLAST_FUNDS)
-    _until(lambda: _spendable(stage) == PAYER_FUNDS, "the funds did not reach the ledger")
-
-
-def _spendable(stage: Stage) -> int:
-    def read(unit: Unit) -> int:
-        return ledger.holdings(unit, wallet_id=stage.payer.wallet_id, asset=NATIVE).spendable
-
-    return look(Layout(stage.deployment.directory).database, read)
-
-
-def _restart(stage: Stage, in_flight_max: int) -> None:
-    stage.deployment.stop()
-    path = Layout(stage.deployment.directory).config
-    path.write_text(_settings(stage.deployment.port, stage.chain.url, in_flight_max))
-    stage.deployment.start()
-
-
-def _product(stage: Stage, series: Series) -> None:
-    """Ask for payouts and wait until all are confirmed; check chain and wallet; note the rate."""
-    chain, payer = stage.chain, stage.payer
-    wanted = [(to, amount, body) for to, amount, body in itertools.islice(payouts(next(stage.runs)), series.count)]
-    balances = Counter({to: chain.balance(to) for to in RECIPIENTS})
-    held = chain.balance(payer.address)
-    first_block = _next_block(chain)
-    server = stage.deployment.process
-    assert server is not None
-    began, before = time.perf_counter(), cpu_s(server.pid)
-    try:
-        tally, accepted, found = asyncio.run(_pay_and_wait(payer, [body for _, _, body in wanted]))
-    except TimeoutError as error:
-        stage.faults.append(str(error))
-        return
-    series.rates.append(len(found) / (time.perf_counter() - began))
-    series.accepted_rates.append(tally.rate)
-    series.cpu_ms.append((cpu_s(server.pid) - before) * 1e3 / series.count)
-    stage.faults += tally.faults
-    stage.faults += _check_payouts(accepted, found, series.count)
-    stage.faults += _check_chain(chain, payer.address, first_block, wanted, {each["txHash"] for each in found})
-    for to, amount, _ in wanted:
-        balances[to] += amount
-    if any(chain.balance(to) != balances[to] for to in RECIPIENTS):
-        stage.faults.append("a recipient's balance is not what was asked for")
-    spent = sum(amount for _, amount, _ in wanted) + sum(int(each["fee"]) for each in found)
-    if chain.balance(payer.address) != held - spent:
-        stage.faults.append("the wallet's balance is not what amounts and fees leave")
-
-
-async def _pay_and_wait(payer: Payer, bodies: list[bytes]) -> tuple[Tally, list[str], list[dict[str, Any]]]:
-    accepted: list[str] = []
-
-    def jobs() -> Iterator[Callable[[Connection], Awaitable[None]]]:
-        for body in bodies:
-
-            async def job(line: Connection, body: bytes = body) -> None:
-                accepted.append(await payer.pay(line, body, await payer.sign(line, body)))
-
-            yield job
-
-    tally = await drive(payer.url, jobs(), connections=CONNECTIONS)
-    line = await Connection.connect(payer.url)
-    deadline = time.monotonic() + WAIT_S
-    # Asking for one costs the server little; the last one asked for is among the last to be confirmed.
-    while time.monotonic() < deadline:
-        last = await line.request("GET", f"{payer.path}/{accepted[-1]}", payer.headers)
-        if last["status"] in ("Confirmed", "Failed"):
-            found = await _read_all(line, payer, set(accepted))
-            if all(each["status"] in ("Confirmed", "Failed", "Rejected") for each in found):
-                line.close()
-                return tally, accepted, found
-        await asyncio.sleep(POLL_S)
-    raise TimeoutError(f"payouts were not confirmed within {WAIT_S:g} s")
-
-
-async def _read_all(line: Connection, payer: Payer, wanted: set[str]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    token = ""
-    while len(found) < len(wanted):
-        page = await line.request("GET", f"{payer.path}?limit=500&paginationToken={token}", payer.headers)
-        found += [each for each in page["items"] if each["id"] in wanted]
-        token = page.get("nextPageToken", "")
-        if not token:
-            break
-    return found
-
-
-def _check_payouts(accepted: list[str], found: list[dict[str, Any]], count: int) -> list[str]:
-    faults = []
-    if len(accepted) != count or len(set(accepted)) != count or len(found) != count:
-        faults.append(f"of {count} payouts {len(accepted)} were accepted, {len(set(accepted))} of them different")
-    unpaid = Counter(each["status"] for each in found if each["status"] != "Confirmed")
-    if unpaid:
-        faults.append(f"not every payout was confirmed: {dict(unpaid)}")
-    return faults
-
-
-def _check_chain(
-    chain: LocalChain, payer: str, first_block: int, wanted: list[tuple[str, int, bytes]], hashes: set[str]
-) -> list[str]:
-    """The chain holds each payout once and nothing else of this wallet."""
-    last = int(chain.rpc("eth_blockNumber"), 16)
-    paid: Counter[tuple[str, int]] = Counter()
-    seen: set[str] = set()
-    for number in range(first_block, last + 1):
-        for each in chain.rpc("eth_getBlockByNumber", hex(number), True)["transactions"]:
-            if each["from"].lower() == payer:
-                paid[each["to"].lower(), int(each["value"], 16)] += 1
-                seen.add(each["hash"])
-    faults = []
-    if any(times > 1 for times in paid.values()):
-        faults.append(f"{sum(times - 1 for times in paid.values())} payouts are on the chain twice")
-    if set(paid) != {(to, amount) for to, amount, _ in wanted} or seen != hashes:
-        faults.append(f"{len(wanted)} payouts were asked for and {sum(paid.values())} are on the chain")
-    return faults
-
-
-def _check_ledger(stage: Stage) -> list[str]:
-    """Nothing is reserved any more and the ledger holds what the chain shows."""
-
-    def read(unit: Unit) -> ledger.Holdings:
-        ledger.check(unit)
-        return ledger.holdings(unit, wallet_id=stage.payer.wallet_id, asset=NATIVE)
-
-    try:
-        held = look(Layout(stage.deployment.directory).database, read)
-    except OutlayError as error:
-        return [f"the ledger is wrong: {error.message}"]
-    shown = stage.chain.balance(stage.payer.address)
-    if (held.spendable, held.reserved) != (shown, 0):
-        return [f"the ledger holds {held.spendable} and reserves {held.reserved}; the chain shows {shown}"]
-    return []
-
-
-def _blast(stage: Stage, series: Series) -> None:
-    """Send pre-signed transfers over one connection and wait until all are mined."""
-    chain, key = stage.chain, stage.blaster
-    first = int(chain.rpc("eth_getTransactionCount", key.address, "latest"), 16)
-    fee = 4 * int(chain.rpc("eth_gasPrice"), 16)
-    raws = [_transfer(key, first + n, fee, LEAST + n) for n in range(series.count)]
-    batches = [_batch(raws[start : start + BATCH]) for start in range(0, len(raws), BATCH)]
-    first_block = _next_block(chain)
-    began = time.perf_counter()
-    answers = asyncio.run(_send(chain.url, batches))
-    series.accepted_rates.append(series.count / (time.perf_counter() - began))
-    if any(b'"error"' in answer for answer in answers):
-        stage.faults.append("the node refused a transfer of the blast")
-    wanted = hex(first + series.count)
-    _until(lambda: chain.rpc("eth_getTransactionCount", key.address, "latest") == wanted, "the blast was not mined")
-    series.rates.append(series.count / (time.perf_counter() - began))
-    last = int(chain.rpc("eth_blockNumber"), 16)
-    mined = set()
-    for number in range(first_block, last + 1):
-        mined.update(chain.rpc("eth_getBlockByNumber", hex(number), False)["transactions"])
-    if not {tx_hash(raw) for raw in raws} <= mined:
-        stage.faults.append("a transfer of the blast is missing on the chain")
-
-
-def _transfer(key: SigningKey, nonce: int, fee: int, amount: int) -> bytes:
-    transaction = Eip1559(
-        chain_id=CHAIN_ID,
-        nonce=nonce,
-        max_priority_fee_per_gas=1,
-        max_fee_per_gas=fee,
-        gas_limit=GAS,
-        to=RECIPIENTS[nonce % len(RECIPIENTS)],
-        value=amount,
-    )
-    return transaction.encode(key.sign(transaction.signing_hash()))
-
-
-def _batch(raws: list[bytes]) -> bytes:
-    calls = (
-        f'{{"jsonrpc":"2.0","id":{n},"method":"eth_sendRawTransaction","params":["0x{raw.hex()}"]}}'
-        for n, raw in enumerate(raws)
-    )
-    return f"[{','.join(calls)}]".encode()
-
-
-async def _send(url: str, batches: list[bytes]) -> list[bytes]:
-    transport = HttpTransport()
-    try:
-        return [await transport.post(url, batch) for batch in batches]
-    finally:
-        await transport.close()
-
-
-def _next_block(chain: LocalChain) -> int:
-    """Wait for a block to be mined, so that every round begins at the same point, and return the next one's number."""
-    before = _height(chain)
-    _until(lambda: _height(chain) > before, "the chain stands still")
-    return _height(chain) + 1
-
-
-def _height(chain: LocalChain) -> int:
-    return int(
-        post_json(chain.url, {"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": []})["result"], 16
+def _beside(
+    row: Callable[..., Row],
+    key: str,
+    name: str,
+    rounds: list[float],
+    reference: str,
+    series: Sequence[Series],
+    faults: Sequence[str],
+    differences: str,
+) -> Row:
+    """Return the row beside a rival at its best setting; the others are named too."""
+    shown = [each for each in series if each.rates]
+    best = max(shown, key=lambda each: mean(each.rates), default=None)
+    return row(
+        key,
+        name,
+        rounds,
+        f"{reference} ({best.name if best else 'no setting worked'})",
+        best.rates if best else [],
+        faults=[*faults, *(fault for each in series for fault in each.faults)],
+        settings={each.name: each.rates for each in series},
+        unequal=differences,
     )
 
 
-def _until(ready: Callable[[], bool], problem: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not ready():
-        if time.monotonic() > deadline:
-            raise TimeoutError(problem)
-        time.sleep(POLL_S)
-
-
-def _row(name: str, in_flight_max: int, series: Series, blast: Series, stage: Stage) -> Row:
-    details: dict[str, Any] = {
-        "in flight at most": in_flight_max,
-        "payouts a round": series.count,
-        "admitted a second meanwhile": series.accepted_rates,
-        "processor time of one, ms": [round(each, 2) for each in series.cpu_ms],
-        "block time s": BLOCK_S,
-        "blast taken by the node a second": blast.accepted_rates,
-        "duplicates": 0 if not stage.faults else "not shown: the run is invalid",
+def _details(count: int, rounds: Sequence[Round]) -> dict[str, Any]:
+    if not rounds:
+        return {}
+    middle = sorted(rounds, key=lambda each: each.rate)[len(rounds) // 2]
+    return {
+        "payouts a round": count,
+        "admitted a second": [round(each.admitted, 1) for each in rounds],
+        "stages": stages.with_accept(middle.stages, middle.answers_s, middle.admitted),
+        "processor time of one, ms": middle.cpu_ms,
+        "writer's lock held for one, ms": middle.lock_ms,
+        "block time, s": BLOCK_S,
     }
-    return Row(
-        name=f"{name}, {in_flight_max} in flight",
-        unit="payouts/s",
-        rounds=series.rates,
-        reference=REFERENCE.format(count=blast.count),
-        reference_rounds=blast.rates,
-        faults=stage.faults,
-        details=details,
-    )

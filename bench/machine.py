@@ -1,4 +1,4 @@
-"""Facts about the machine and the versions that were measured: without them no figure can be compared."""
+"""The machine: facts and versions without which no figure can be compared; processor time and memory of processes."""
 
 import contextlib
 import os
@@ -6,6 +6,7 @@ import platform
 import sqlite3
 import subprocess
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -15,6 +16,7 @@ from outlay.cli.playground import find_anvil
 from outlay.core.errors import OutlayError
 
 PACKAGES = (
+    "outlay",
     "litestar",
     "msgspec",
     "uvicorn",
@@ -24,6 +26,7 @@ PACKAGES = (
     "cryptography",
     "coincurve",
     "aiohttp",
+    "psycopg",
 )
 _SYNCS = 200
 _PAGE = bytes(4096)
@@ -38,6 +41,7 @@ def facts(folder: Path) -> dict[str, Any]:
     return {
         "cores": len(os.sched_getaffinity(0)),
         "processor": _processor(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": f"{platform.system()} {platform.release()}",
         "load_average": load_average(),
         "fsync_us": fsync_us(folder),
@@ -71,10 +75,44 @@ def fsync_us(folder: Path) -> float:
     return round(median(times) * 1e6, 1)
 
 
-def cpu_s(pid: int) -> float:
-    """Return the processor time a process has used, seconds: it does not depend on what else the machine does."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def tree(pid: int) -> list[int]:
+    """Return a process and all its descendants that run now."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parents.setdefault(int(_fields(int(entry.name))[1]), []).append(int(entry.name))
+    found, waiting = [], [pid]
+    while waiting:
+        found.append(waiting.pop())
+        waiting += parents.get(found[-1], [])
+    return found
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """Return the processor time processes and the children they outlived have used, seconds.
+
+    It hardly depends on what else the machine does.
+    """
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += sum(int(field) for field in _fields(pid)[11:15])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mb(pid: int) -> float:
+    """Return the memory of a process, MB; of pages that several share, its share. 0 once it is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    return 0.0
+
+
+def _fields(pid: int) -> list[str]:
+    """Return what follows the name in /proc/PID/stat: state, parent, ..."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _processor() -> str:
@@ -95,7 +133,7 @@ def _commit() -> str:
     root = str(Path(__file__).resolve().parents[1])
     commit = _first_line(["git", "-C", root, "rev-parse", "--short=12", "HEAD"])
     # Results are written into the tree: they do not make it another program.
-    changed = _first_line(["git", "-C", root, "status", "--porcelain", "--", "src", "bench/*.py"])
+    changed = _first_line(["git", "-C", root, "status", "--porcelain", "--", "src", "bench/**.py", "bench/*.toml"])
     return f"{commit} with changes" if commit and changed else commit
 
 

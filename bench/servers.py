@@ -1,8 +1,9 @@
-"""The two servers of the admission row, one process each: ``python -m bench.servers product|reference DIR PORT``.
+"""The two servers of the admission rows, one process each: ``python -m bench.servers PORT product|reference DIR``.
 
 *product* is what ``outlay serve`` serves, without the engine's loops: requests are judged, stored and answered,
-and nothing is sent. *reference* is the least a server with the same promises could do: the same framework, body
-reader and three calls, the same two Ed25519 verifications, and one group-committed insert.
+and nothing is sent. *reference* is the least a server with the same promises could do: the same framework and body
+reader, one Ed25519 verification of a signed request (two for the contract's three calls), and one group-committed
+insert. With a URL as a last argument the reference inserts there instead of into a file.
 """
 
 import secrets
@@ -20,14 +21,16 @@ from outlay.app import Application
 from outlay.core.errors import ActionSignatureInvalid, OutlayError
 from outlay.evidence.assertion import Assertion, parse_assertion
 from outlay.evidence.base64url import to_base64url
+from outlay.evidence.http_signature import Message, check_content_digest, read_headers
 from outlay.evidence.keys import load_public_key
 from outlay.layout import Layout
-from outlay.store.database import Database, Unit
-from outlay.store.schema import commit_marker
+from outlay.store.database import Database
+from outlay.store.schema import group_mark
 from outlay.web import errors
 from outlay.web.body import CHALLENGE_BODY_MAX, StrictRequest
 from outlay.web.dfns.action import ActionInit, ActionSign
 from outlay.web.dfns.wallet import NativeTransfer
+from outlay.web.v1.payouts import RequestPayout
 
 PUBLIC_KEY = "payer.pem"
 """The reference reads the payer's public key from this file of its directory."""
@@ -44,30 +47,55 @@ payout = sa.Table(
 )
 
 
+_INSERT = sa.insert(payout)
+
+
 class Store:
     """What the reference keeps: open challenges and tokens in memory, payouts on disk."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open the directory: the payer's key, a database."""
+    def __init__(self, directory: Path, url: str) -> None:
+        """Open the directory: the payer's key, a database unless ``url`` names another."""
         key = load_public_key((directory / PUBLIC_KEY).read_text(), field="publicKey")
         assert isinstance(key, Ed25519PublicKey)
         self._key = key
         self.challenges: set[str] = set()
         self.tokens: dict[str, Assertion] = {}
-        self.db = Database(directory / DATABASE)
+        self.db = Database(url or directory / DATABASE)
         with self.db.engine.begin() as unit:
-            commit_marker.create(unit, checkfirst=True)
+            group_mark.create(unit, checkfirst=True)
             metadata.create_all(unit)
-            if unit.execute(sa.select(commit_marker)).first() is None:
-                unit.execute(sa.insert(commit_marker).values(id=1, token=""))
 
-    def verify(self, assertion: Assertion) -> None:
+    def verify(self, signature: bytes, signed: bytes) -> None:
         """Check the one signature. Raises InvalidSignature."""
-        self._key.verify(assertion.signature, assertion.client_data)
+        self._key.verify(signature, signed)
+
+    async def keep(self, *, external_id: str | None, recipient: str, amount: str) -> str:
+        """Store a payout and return its id once it is on disk."""
+        payout_id = f"xfr-{secrets.token_hex(16)}"
+        row = {"id": payout_id, "external_id": external_id, "recipient": recipient, "amount": amount}
+        await self.db.write(lambda unit: unit.execute(_INSERT, row))
+        return payout_id
 
 
 class ReferenceController(Controller):
-    """The three calls."""
+    """A signed request, and the three calls."""
+
+    @post("/v1/payouts", status_code=200)
+    async def request(self, request: StrictRequest, data: RequestPayout, store: Store) -> dict[str, Any]:
+        """Verify the one signature of a request and store the payout; answer once it is on disk."""
+        headers = request.headers
+        parameters, signature = read_headers(headers["signature-input"], headers["signature"])
+        check_content_digest(headers["content-digest"], await request.body())
+        message = Message(
+            method=request.method,
+            target_uri=str(request.url),
+            content_digest=headers["content-digest"],
+            parameters=parameters,
+            signature=signature,
+        )
+        store.verify(signature, message.base)
+        payout_id = await store.keep(external_id=data.externalId, recipient=data.recipient, amount=data.amount)
+        return {"id": payout_id, "walletId": data.walletId, "state": "ready", "externalId": data.externalId}
 
     @post("/auth/action/init", status_code=200)
     async def init(self, data: ActionInit, store: Store) -> dict[str, Any]:
@@ -83,7 +111,7 @@ class ReferenceController(Controller):
             raise ActionSignatureInvalid("unknown challenge")
         store.challenges.discard(data.challengeIdentifier)
         assertion = parse_assertion(data.firstFactor)
-        store.verify(assertion)
+        store.verify(assertion.signature, assertion.client_data)
         token = to_base64url(secrets.token_bytes(32))
         store.tokens[token] = assertion
         return {"userAction": token}
@@ -94,23 +122,14 @@ class ReferenceController(Controller):
         assertion = store.tokens.pop(request.headers.get("x-dfns-useraction", ""), None)
         if assertion is None:
             raise ActionSignatureInvalid("unknown token")
-        store.verify(assertion)
-        payout_id = f"xfr-{secrets.token_hex(16)}"
-
-        def insert(unit: Unit) -> None:
-            unit.execute(
-                sa.insert(payout).values(
-                    id=payout_id, external_id=data.externalId, recipient=data.to, amount=data.amount
-                )
-            )
-
-        await store.db.write(insert)
+        store.verify(assertion.signature, assertion.client_data)
+        payout_id = await store.keep(external_id=data.externalId, recipient=data.to, amount=data.amount)
         return {"id": payout_id, "walletId": wallet_id, "status": "Executing", "externalId": data.externalId}
 
 
-def reference(directory: Path) -> Litestar:
+def reference(directory: Path, url: str = "") -> Litestar:
     """Return the reference."""
-    store = Store(directory)
+    store = Store(directory, url)
     return Litestar(
         route_handlers=[ReferenceController],
         request_class=StrictRequest,
@@ -123,15 +142,15 @@ def reference(directory: Path) -> Litestar:
     )
 
 
-def product(directory: Path) -> Litestar:
+def product(directory: Path, _url: str = "") -> Litestar:
     """Return the product's application over a deployment, with nothing that sends."""
     return Application(Layout(directory)).asgi(engine=False)
 
 
 def main() -> None:
     """Serve until ended."""
-    which, directory, port = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    app = {"product": product, "reference": reference}[which](directory)
+    port, which, directory, *url = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), *sys.argv[4:]
+    app = {"product": product, "reference": reference}[which](directory, *url)
     # As ``outlay serve`` runs it.
     uvicorn.run(
         app, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False, lifespan="on"

@@ -4,14 +4,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from statistics import quantiles
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-
-from outlay.evidence.keys import PrivateKey
-from outlay.evidence.sign import sign_challenge
 
 _END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
@@ -103,50 +99,6 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Payer:
-    """Who asks for payouts, and from which wallet."""
-
-    url: str
-    token: str
-    credential_id: str
-    key: PrivateKey
-    wallet_id: str
-    address: str
-
-    @property
-    def headers(self) -> bytes:
-        """The header that says who calls."""
-        return f"authorization: Bearer {self.token}\r\n".encode()
-
-    @property
-    def path(self) -> str:
-        """Where payouts are asked for."""
-        return f"/wallets/{self.wallet_id}/transfers"
-
-    async def sign(self, line: Connection, body: bytes) -> str:
-        """Make the first two calls of the handshake and return the token for the third."""
-        intended = {
-            "userActionHttpMethod": "POST",
-            "userActionHttpPath": self.path,
-            "userActionPayload": body.decode(),
-            "userActionServerKind": "Api",
-        }
-        opened = await line.request("POST", "/auth/action/init", self.headers, msgspec.json.encode(intended))
-        signed = {
-            "challengeIdentifier": opened["challengeIdentifier"],
-            "firstFactor": sign_challenge(self.key, self.credential_id, opened["challenge"]),
-        }
-        answer = await line.request("POST", "/auth/action", self.headers, msgspec.json.encode(signed))
-        return str(answer["userAction"])
-
-    async def pay(self, line: Connection, body: bytes, action: str) -> str:
-        """Make the third call and return the transfer's id."""
-        headers = self.headers + f"x-dfns-useraction: {action}\r\n".encode()
-        answer = await line.request("POST", self.path, headers, body)
-        return str(answer["id"])
-
-
 @dataclass(slots=True)
 class Tally:
     """What one measured stretch came to."""
@@ -160,13 +112,6 @@ class Tally:
     def rate(self) -> float:
         """Jobs a second."""
         return self.done / self.elapsed_s if self.elapsed_s else 0.0
-
-    def percentiles_ms(self) -> dict[str, float]:
-        """Return the median and the 99th percentile of one job, milliseconds."""
-        if len(self.times_s) < 2:
-            return {}
-        cuts = quantiles(self.times_s, n=100, method="inclusive")
-        return {"p50_ms": round(cuts[49] * 1e3, 2), "p99_ms": round(cuts[98] * 1e3, 2)}
 
 
 async def drive(
