@@ -186,6 +186,9 @@ def settings() -> Iterator[tuple[str, str, str, str]]:
         "signer": config.SignerSettings,
         "signer.caps": config.SignerCap,
         "sending": config.Sending,
+        "database": config.DatabaseSettings,
+        "limits": config.Limits,
+        "limits.endpoints": config.EndpointLimit,
     }
     for name, kind in sections.items():
         for field in dataclasses.fields(kind):
@@ -321,6 +324,8 @@ def _data_of(kind: str) -> str:
         "change.resolved": "`changeRequest`, `admins`",
         "wallet.created": "`wallet`",
         "wallet.tags.modified": "`wallet`, `tagsAdded`, `tagsRemoved`",
+        "wallet.balance.low": "`balance`",
+        "refill.proposed": "`proposal`",
         "wallet.blockchainevent.detected": "`blockchainEvent`",
     }
     return members[kind]
@@ -391,7 +396,7 @@ def gate_call(function: Callable[..., Any]) -> tuple[str | None, tuple[str, ...]
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
         owner, name = node.func.value, node.func.attr
-        if not (isinstance(owner, ast.Name) and owner.id == "gate" and name in ("read", "write", "check")):
+        if not (isinstance(owner, ast.Name) and owner.id == "gate" and name in ("read", "write", "check", "admit")):
             continue
         named = _literals(node.args[1], inspect.unwrap(function).__globals__)
         if named is None:

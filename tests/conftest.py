@@ -12,7 +12,7 @@ import pytest
 # So that `tests.tools` is found however pytest is started.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests import tools
+from tests import postgres, tools
 
 RECURSION_LIMIT = 1000
 """Python's default."""
@@ -28,6 +28,24 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose the seed of every property test, unless ``--hypothesis-seed`` gives one."""
     if config.getoption("--hypothesis-seed", None) is None:
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
+
+
+ONLY_SQLITE = {
+    "tests/sim/": "the simulator keeps its database in memory and forks it",
+    "tests/recovery/": "copies of the database file are restored under a running deployment",
+    "tests/attacks/test_secrets.py::test_a_copy_of_the_database": "the bytes of the file are searched",
+}
+"""What cannot run on PostgreSQL, and why; the rules they prove hold there because its writers take turns as SQLite's
+do, and what is PostgreSQL's own has tests of its own (tests/store/test_postgresql.py, tests/fleet)."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what ``ONLY_SQLITE`` lists when the suites run on PostgreSQL."""
+    if not postgres.is_chosen():
+        return
+    left_out = [each for each in items if each.nodeid.startswith(tuple(ONLY_SQLITE))]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [each for each in items if each not in left_out]
 
 
 def pytest_collection_finish() -> None:

@@ -11,7 +11,6 @@ import http.client
 import json
 import secrets
 import socket
-import sqlite3
 import threading
 import time
 import warnings
@@ -43,6 +42,8 @@ from outlay.store.webhooks import Webhook
 from outlay.system import SystemEntropy
 from outlay.web.app import create_app
 from outlay.web.gate import Gate
+from outlay.web.limits import Limiter
+from tests import postgres
 
 NETWORK = "EthereumSepolia"
 TOKEN = "0x" + "c0" * 20
@@ -68,7 +69,7 @@ RECIPIENT = "0x" + "1a" * 20
 PAYER = ("Wallets:Read", "Wallets:Transfers:Create", "Wallets:Transfers:Read", "Wallets:Transfers:Abort")
 """What a service account that pays is permitted."""
 
-BOOKKEEPING = frozenset({"spent_nonce", "commit_marker"})
+BOOKKEEPING = frozenset({"spent_nonce", "group_mark"})
 """Tables that may change although nothing was done: used challenges, and the mark of the newest commit."""
 
 GWEI = 10**9
@@ -399,7 +400,8 @@ class Door:
 
     def execute(self, sql: str, *parameters: Any) -> None:
         """Change rows behind the server's back."""
-        self.run_write(lambda unit: unit.exec_driver_sql(sql, parameters))
+        marked = postgres.marked(self.gate.db.where, sql)
+        self.run_write(lambda unit: unit.exec_driver_sql(marked, parameters))
 
     def wait_for_units(self, waiting: int) -> None:
         """Wait until at least ``waiting`` units stand in the writer's queue."""
@@ -410,17 +412,12 @@ class Door:
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Return what a query finds in the database."""
-        with self._look() as connection:
-            return connection.execute(sql, parameters).fetchall()
+        return list(postgres.look(self.gate.db.where, sql, *parameters))
 
     def stored(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return everything that is stored, table by table, but for the bookkeeping."""
         names = sorted(table.name for table in metadata.sorted_tables if table.name not in BOOKKEEPING)
-        with self._look() as connection:
-            return {name: connection.execute(f'SELECT * FROM "{name}" ORDER BY 1, 2').fetchall() for name in names}
-
-    def _look(self) -> contextlib.closing[sqlite3.Connection]:
-        return contextlib.closing(sqlite3.connect(f"file:{self.gate.db.path}?mode=ro", uri=True))
+        return {name: self.rows(f'SELECT * FROM "{name}" ORDER BY 1, 2') for name in names}
 
     @property
     def spent(self) -> int:
@@ -459,10 +456,17 @@ def open_door(folder: Path, *, extra: str = "") -> Iterator[Door]:
         folder: an empty directory.
         extra: lines appended to the configuration.
     """
+    with postgres.database(folder / "outlay.db") as where, _open_door(where, folder, extra) as door:
+        yield door
+
+
+@contextlib.contextmanager
+def _open_door(where: Path | str, folder: Path, extra: str) -> Iterator[Door]:
     clock, entropy, courier, chains = StillClock(), SystemEntropy(), StubCourier(), StubChains()
     config = configuration.parse(CONFIGURATION + extra)
-    db = Database(folder / "outlay.db")
-    metadata.create_all(db.engine)
+    db = Database(where)
+    if isinstance(where, Path):
+        metadata.create_all(db.engine)
     seals = SealingKeys.create(folder / "sealing-keys.json", entropy)
     org_id, admin = _organization(db, config, clock, seals)
     prices = StaticPrices({symbol: Decimal(price) for symbol, price in config.prices.items()})
@@ -474,6 +478,7 @@ def open_door(folder: Path, *, extra: str = "") -> Iterator[Door]:
         entropy=entropy,
         price_of=prices.find,
         webhook_public_key="whpk_test",
+        limiter=Limiter.of(config.limits),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LitestarDeprecationWarning)  # of its next major version, which we do not take

@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,8 +29,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from dfns_sdk import DfnsClient, DfnsClientConfig, KeySigner
 
 from outlay.cli.playground import ETH, NETWORK, USDC, Deployment, LocalChain, configuration, free_port
+from outlay.config import load
 from outlay.evidence.attestation import key_attestation
-from tests import tools
+from outlay.layout import Layout
+from tests import postgres, tools
 
 __all__ = ["ETH", "NETWORK", "USDC", "Arrival", "Identity", "Invitation", "Receiver", "World", "new_key", "until"]
 
@@ -81,6 +82,12 @@ def until(ready: Callable[[], Any], what: str, *, timeout_s: float = WAIT_S) -> 
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout_s:.0f} s in vain for {what}")
         time.sleep(POLL_S)
+
+
+def place_of(directory: Path) -> Path | str:
+    """Return where the database of a deployment is: a file or a URL."""
+    layout = Layout(directory)
+    return layout.database_of(load(layout.config))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,8 +233,9 @@ class World:
             closing.callback(chain.close)
             token = chain.deploy(tools.read_contracts()["TestDollar"]["bytecode"])
             port = free_port()
-            text = edit(configuration(port=port, rpc_url=chain.url, token=token, extra=extra))
+            text = edit(configuration(port=port, rpc_url=chain.url, token=token, extra=extra + postgres.settings()))
             deployment, made = Deployment.initialize(folder / "outlay", text, port, preset=preset)
+            closing.callback(postgres.drop, place_of(deployment.directory))
             closing.callback(deployment.stop)
             deployment.start(environment)
             world = cls(chain, token, deployment, made)
@@ -494,12 +502,9 @@ class World:
 
     # Looking on
 
-    def rows(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
+    def rows(self, sql: str, *parameters: Any) -> list[postgres.Found]:
         """Return what a query finds in the server's database, opened so that nothing can be changed."""
-        path = self.deployment.directory / "data" / "outlay.db"
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
-            connection.row_factory = sqlite3.Row
-            return connection.execute(sql, parameters).fetchall()
+        return postgres.look(place_of(self.deployment.directory), sql, *parameters)
 
     @contextlib.contextmanager
     def receiver(self, *kinds: str) -> Iterator[tuple[Receiver, Any]]:

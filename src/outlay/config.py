@@ -6,13 +6,14 @@ Each setting carries its own documentation; ``docs/reference/configuration.md`` 
 import dataclasses
 import itertools
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from outlay.core.address import parse_address
 from outlay.core.asset import Asset
@@ -20,6 +21,9 @@ from outlay.core.errors import InvalidInput
 from outlay.core.money import parse_amount, parse_decimal
 
 TAGS = ("finalized", "safe")
+MEMORY = "memory"
+METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
+_RATE = re.compile(r"[1-9][0-9]{0,8} ?(?:/|per) ?(?:[1-9][0-9]{0,4} ?)?(?:second|minute|hour|day)s?")
 DEVELOPMENT_CHAINS = (1337, 31337)
 """Chain ids that local test chains use: nothing on them is worth anything."""
 
@@ -131,6 +135,7 @@ class Api:
     """Rules of the HTTP API."""
 
     require_external_id: bool = _setting("refuse transfers without externalId", True)
+    queue_max: int = _setting("requests of payouts that may wait at once in one process; beyond it 429", 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +192,44 @@ class Governance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointLimit:
+    """A limit on the calls of one route."""
+
+    method: str = _setting("of the calls, e.g. POST")
+    path: str = _setting("of the calls; * stands for one segment, e.g. /wallets/*/transfers")
+    limit: str = _setting("as the limits above")
+    per: str = _setting('"identity": each caller has its own; "organization": all share it', "identity")
+
+    def matches(self, method: str, path: str) -> bool:
+        """Tell whether a call counts."""
+        mine, given = self.path.split("/"), path.split("/")
+        same = len(mine) == len(given) and all(a in ("*", b) for a, b in zip(mine, given, strict=True))
+        return same and method == self.method
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many calls are answered: "100/minute", "20 per 5 second"; empty: any number. Sliding windows."""
+
+    storage: str = _setting(
+        '"memory" (each process counts alone), or redis://HOST:PORT/DB for several API processes', "memory"
+    )
+    organization: str = _setting("calls of everybody who is known, together", "")
+    identity: str = _setting("calls of each person or service account", "")
+    anonymous: str = _setting("calls without a valid token, of each network address", "")
+    endpoints: tuple[EndpointLimit, ...] = _setting("limits on single routes; see [[limits.endpoints]]", ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """Where the tables are."""
+
+    url: str = _setting("postgresql://user@host:port/database; the SQLite file data/outlay.db unless given", "")
+    password_file: str = _setting("file with its password, mode 0600; unless given, libpq looks where it does", "")
+    listen_url: str = _setting("the same without a pooler between: changes of other processes are seen at once", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration."""
 
@@ -200,6 +243,8 @@ class Config:
     signer: SignerSettings = field(default_factory=SignerSettings)
     sending: Sending = field(default_factory=Sending)
     governance: Governance = field(default_factory=Governance)
+    limits: Limits = field(default_factory=Limits)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
 
     def network(self, name: str) -> Network | None:
         """Return the network called ``name``, or None."""
@@ -304,7 +349,7 @@ def parse(text: str) -> Config:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"not valid TOML: {error}", field="configuration") from error
-    known = {"server", "networks", "assets", "policies", "prices", "webhooks", "api", "signer", "sending", "governance"}
+    known = {each.name for each in dataclasses.fields(Config)}
     _refuse_unknown(document, known, "")
     networks = {
         name: dataclasses.replace(_network(_table(entry, f"networks.{name}"), name), name=name)
@@ -321,6 +366,8 @@ def parse(text: str) -> Config:
         signer=_signer(_table(document.get("signer", {}), "signer")),
         sending=_section(Sending, document.get("sending", {}), "sending"),
         governance=_section(Governance, document.get("governance", {}), "governance"),
+        limits=_limits(_table(document.get("limits", {}), "limits")),
+        database=_section(DatabaseSettings, document.get("database", {}), "database"),
     )
     _check(config)
     return config
@@ -329,16 +376,20 @@ def parse(text: str) -> Config:
 def _check(config: Config) -> None:
     if config.policies.default not in ("allow", "block"):
         raise InvalidInput('must be "allow" or "block"', field="policies.default")
-    if not 1 <= config.sending.in_flight_max <= 1000:
-        raise InvalidInput("must be 1 to 1000", field="sending.in_flight_max")
+    if not 1 <= config.sending.in_flight_max <= 100_000:
+        raise InvalidInput("must be 1 to 100000", field="sending.in_flight_max")
     sending = config.sending
     times = (sending.ready_timeout_s, sending.unseen_max_s, sending.bump_after_s, sending.bump_every_s)
     if min(*times, sending.void_after_s) < 1 or not 0 < sending.poll_s < math.inf:
         raise InvalidInput("must be greater than 0", field="sending")
+    if not 1 <= config.api.queue_max <= 100_000:
+        raise InvalidInput("must be 1 to 100000", field="api.queue_max")
     if not 0 <= config.governance.loosening_delay_s <= 30 * 86400:
         raise InvalidInput("must be 0 to 2592000: thirty days", field="governance.loosening_delay_s")
     if not 0 <= config.server.port <= 65535:
         raise InvalidInput("must be 0 to 65535", field="server.port")
+    for name in ("url", "listen_url"):
+        _check_database_url(getattr(config.database, name), f"database.{name}")
     schedule = config.webhooks.retry_schedule_s
     if any(later <= earlier for earlier, later in itertools.pairwise((0, *schedule))):
         raise InvalidInput("must ascend, each greater than 0", field="webhooks.retry_schedule_s")
@@ -349,6 +400,16 @@ def _check(config: Config) -> None:
         if (token.network, token.contract) in seen:
             raise InvalidInput("is listed twice", field=f"assets[{index}].contract")
         seen.add((token.network, token.contract))
+
+
+def _check_database_url(text: str, path: str) -> None:
+    if not text:
+        return
+    parts = urlsplit(text)
+    if parts.scheme != "postgresql" or len(parts.path) < 2:
+        raise InvalidInput("must be postgresql://user@host:port/database", field=path)
+    if parts.password is not None or "password" in parse_qs(parts.query):
+        raise InvalidInput("write no password here: name a file in database.password_file", field=path)
 
 
 def _network(entry: Mapping[str, Any], name: str) -> Network:
@@ -418,6 +479,34 @@ def _cap(entry: Any, path: str) -> SignerCap:
     if cap.asset in ("native", "fees"):
         return cap
     return dataclasses.replace(cap, asset=parse_address(cap.asset, field=f"{path}.asset"))
+
+
+def _limits(entry: Mapping[str, Any]) -> Limits:
+    values = dict(entry)
+    listed = _list(values.pop("endpoints", []), "limits.endpoints")
+    endpoints = tuple(_section(EndpointLimit, each, f"limits.endpoints[{at}]") for at, each in enumerate(listed))
+    settings: Limits = dataclasses.replace(_section(Limits, values, "limits"), endpoints=endpoints)
+    if settings.storage != MEMORY and not settings.storage.startswith(("redis://", "rediss://", "unix://")):
+        raise InvalidInput(
+            'must be "memory" or the address of a Redis server, redis://HOST:PORT/DB', field="limits.storage"
+        )
+    for name in ("organization", "identity", "anonymous"):
+        _check_rate(getattr(settings, name), f"limits.{name}")
+    for at, each in enumerate(endpoints):
+        path = f"limits.endpoints[{at}]"
+        if not each.limit:
+            raise InvalidInput("is missing", field=f"{path}.limit")
+        _check_rate(each.limit, f"{path}.limit")
+        if each.method not in METHODS or not each.path.startswith("/"):
+            raise InvalidInput("needs a method in capitals and a path that begins with /", field=path)
+        if each.per not in ("identity", "organization"):
+            raise InvalidInput('must be "identity" or "organization"', field=f"{path}.per")
+    return settings
+
+
+def _check_rate(text: str, path: str) -> None:
+    if text and _RATE.fullmatch(text) is None:
+        raise InvalidInput('is written like "100/minute" or "20 per 5 second"', field=path)
 
 
 def _token(entry: Any, path: str) -> Token:

@@ -296,7 +296,7 @@ async def test_the_organization_is_founded_anew(deployment: Layout, edit: Callab
     application = Application(deployment, role=Role.WORKER)
     async with Served(open_signer(deployment, config, SystemClock()), deployment.socket(config)):
         with pytest.raises(InvariantBroken, match="journal"):
-            await application._recover()
+            await application._may_begin()
     await application.stop()
 
 

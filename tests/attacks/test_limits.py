@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from outlay.actions.act import Act, Caller, SignedCall, authenticate
-from outlay.actions.admit import request_transfer
+from outlay.actions.admit import Ask, request_transfer
 from outlay.actions.organization import open_action
 from outlay.actions.perform import perform
 from outlay.core.errors import Conflict, PreconditionFailed
@@ -260,17 +260,8 @@ def _request(world: World, bot: Actor, unit: Unit, caller: Caller, wallet: str, 
     )
 
     def ask(act: Act) -> Any:
-        return request_transfer(
-            act,
-            wallet,
-            kind="Erc20",
-            contract=USDC,
-            to=ALICE,
-            amount=str(DOLLAR),
-            priority=None,
-            external_id=name,
-            quote_of=world.quote,
-        )
+        wanted = Ask(wallet_id=wallet, kind="Erc20", contract=USDC, to=ALICE, amount=str(DOLLAR), external_id=name)
+        return request_transfer(act, wanted, quote_of=world.quote)
 
     def run(writer: Unit) -> Any:
         return perform(

@@ -269,7 +269,8 @@ WEAK: dict[str, Callable[[], str]] = {
 def test_a_weak_key_is_brought_in(door: Door, kind: str) -> None:
     """The attacker registers a key for which signatures can be made up, by every way a key comes in (F124)."""
     weak = WEAK[kind]()
-    token, challenge = invited(door, f"weak-{len(door.rows('SELECT id FROM user'))}@example.com")
+    known = len(door.rows('SELECT id FROM "user"'))
+    token, challenge = invited(door, f"weak-{known}@example.com")
     good = key_attestation(new_key_pair()[0], challenge)
     attested = {"publicKey": weak, "signature": "00" * 64}
     info = {**good, "attestationData": to_base64url(_json(attested))}

@@ -12,6 +12,8 @@ from tests.door import NETWORK, PAYER, RECIPIENT, TOKEN, Door, Who, check_refusa
 
 UNKNOWN = {
     "walletId": "wa",
+    "payoutId": "xfr",
+    "batchId": "bat",
     "transferId": "xfr",
     "userId": "us",
     "permissionId": "pm",
@@ -24,6 +26,8 @@ UNKNOWN = {
     "credentialUuid": "cr",
     "tokenId": "to",
     "freezeId": "frz",
+    "mandateId": "md",
+    "poolId": "pool",
 }
 
 
@@ -256,7 +260,21 @@ BODIES: dict[str, Any] = {
     "ArchivePermission": {"isArchived": True},
     "CreateAssignment": {"identityId": "us-00000-00000-0000000000000000"},
     "CreateCredential": {"credentialKind": "Key", "credentialInfo": {}, "challengeIdentifier": "x"},
+    "CreateMandate": {
+        "name": "x",
+        "kind": "GasTopUp",
+        "network": NETWORK,
+        "treasury": {"external": RECIPIENT},
+        "wallets": {"tag": "payouts"},
+        "min": "1",
+        "target": "1",
+        "max": "1",
+        "perRefillMax": "1",
+        "window": {"amount": "1", "count": 1, "minutes": 1},
+    },
     "CreatePat": {"name": "x", "publicKey": "x"},
+    "CreatePool": {"name": "x", "network": NETWORK, "tag": "hot"},
+    "DrainWallet": {"reason": "x"},
     "CreatePermission": {"name": "x", "operations": ["Wallets:Read"]},
     "CreateServiceAccount": {"name": "x", "publicKey": "x"},
     "CreateUser": {"email": "ops@example.com", "kind": "CustomerEmployee"},
@@ -269,6 +287,14 @@ BODIES: dict[str, Any] = {
     "LoginInit": {"username": "x"},
     "Logout": {},
     "NativeTransfer": {"kind": "Native", "to": RECIPIENT, "amount": "5", "externalId": "x"},
+    "RequestBatch": {"items": [{"externalId": "x", "asset": "native", "recipient": RECIPIENT, "amount": "5"}]},
+    "RequestPayout": {
+        "walletId": "wa-00000-00000-0000000000000000",
+        "asset": "native",
+        "recipient": RECIPIENT,
+        "amount": "5",
+        "externalId": "x",
+    },
     "PolicyBody": {
         "name": "x",
         "activityKind": "Wallets:Sign",

@@ -185,7 +185,7 @@ TABLES: dict[str, Table] = {
         },
         optional={"address": ADDRESS, "name": str, "externalId": str, "dateDeleted": WHEN, "validatorId": str}
         | {"networkInfo": None, "vaultId": str},
-        ours={"frozenReason": str},
+        ours={"frozenReason": str, "drainedReason": str},
         never=["dateDeleted", "validatorId", "networkInfo", "vaultId"],
     ),
     "transfer": Table(

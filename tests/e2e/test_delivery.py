@@ -25,11 +25,13 @@ from outlay.core.ids import is_id
 from outlay.core.seams import DAY, HOUR, MINUTE, SECOND, Instant
 from outlay.engine.deliver import PAUSE, Deliver
 from outlay.engine.egress import Egress
+from outlay.engine.leases import Leases
 from outlay.engine.webhook_signature import public_key_text
 from outlay.store import webhooks
 from outlay.store.database import Database
-from outlay.store.schema import commit_marker, delivery, event, metadata
+from outlay.store.schema import delivery, event, metadata
 from outlay.store.webhooks import Delivery, Webhook
+from tests import postgres
 
 START: Instant = 1_767_323_045_678_901
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
@@ -102,10 +104,11 @@ class World:
         self.entropy = SeededEntropy()
         self.deliver = self.start()
 
-    def start(self, *, allow: bool = True) -> Deliver:
+    def start(self, *, allow: bool = True, holder: str = "one") -> Deliver:
         """Return a new step on the same database, as after a restart."""
         egress = Egress(allow_private_addresses=allow, connect_s=1, total_s=2)
-        return Deliver(self.db, self.clock, self.entropy, egress, signing_key=KEY)
+        leases = Leases(self.db, self.clock, holder=holder)
+        return Deliver(self.db, self.clock, self.entropy, egress, signing_key=KEY, leases=leases)
 
     async def webhook(self, url: str, *events: str) -> Webhook:
         """Register an endpoint for ``events``, or for all."""
@@ -144,14 +147,14 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    db = Database(tmp_path / "outlay.db")
-    metadata.create_all(db.engine)
-    with db.engine.begin() as connection:
-        connection.execute(sa.insert(commit_marker).values(id=1, token=""))
-    made = World(db)
-    yield made
-    await made.deliver.stop()
-    db.close()
+    with postgres.database(tmp_path / "outlay.db") as where:
+        db = Database(where)
+        if isinstance(where, Path):
+            metadata.create_all(db.engine)
+        made = World(db)
+        yield made
+        await made.deliver.stop()
+        db.close()
 
 
 @pytest.fixture
@@ -328,8 +331,9 @@ async def test_an_outcome_is_recorded_once(world: World) -> None:
         schedule_s=[60],
         entropy=world.entropy,
     )
-    took = partial(webhooks.mark_delivered, attempt=row, sent_at=START, status="200")
-    assert [await world.db.write(mark) for mark in (fail, fail, took)] == [True, False, False]
+    assert [await world.db.write(mark) for mark in (fail, fail)] == [True, False]
+    await world.db.write(lambda unit: webhooks.mark_delivered(unit, [(row.id, START, "200")]))
+    assert [attempt.state for attempt in await world.attempts(target)] == ["failed"]
     assert [(planned.attempt, planned.due_at) for planned in await world.pending()] == [(2, START + MINUTE)]
 
 

@@ -117,34 +117,72 @@ def forbidden_calls(world: World, sdk: Any, wallet: Any) -> dict[str, Callable[[
     }
 
 
+MANDATE_ID = "md-00000-00000-0000000000000000"
+POOL_ID = "pool-00000-00000-0000000000000000"
+MANDATE = {
+    "name": "gas",
+    "kind": "GasTopUp",
+    "network": NETWORK,
+    "treasury": {"external": RECIPIENT},
+    "wallets": {"tag": "payouts"},
+    "min": "1",
+    "target": "1",
+    "max": "1",
+    "perRefillMax": "1",
+    "window": {"amount": "1", "count": 1, "minutes": 1},
+}
+
 NOT_OFFERED = {"Auth:Users:Update"}
 """Operations that no call needs yet."""
 
-OURS = {"Config:Apply", "Outlay:Unfreeze", "Signer:Reseed", "Wallets:Unfreeze"}
+OURS = {
+    "Config:Apply",
+    "Mandates:Archive",
+    "Mandates:Create",
+    "Mandates:Read",
+    "Outlay:Unfreeze",
+    "Pools:Archive",
+    "Pools:Create",
+    "Pools:Read",
+    "Signer:Reseed",
+    "Wallets:Drain",
+    "Wallets:Unfreeze",
+}
 """Operations of calls that only we have."""
 
 
 def test_a_service_account_can_do_only_what_its_permission_names(world: World, bot: Identity, wallet: Any) -> None:
     calls = forbidden_calls(world, bot.sdk, wallet)
     assert set(calls) == set(OPERATIONS) - set(PAYER) - NOT_OFFERED - OURS
-    before = [tuple(world.rows(f"SELECT count(*), max(rowid) FROM {table}")[0]) for table in ("record", "event")]
+    before = [tuple(world.rows(f"SELECT count(*), max(seq) FROM {table}")[0]) for table in ("record", "event")]
     for operation, call in calls.items():
         error = refused(call, 403, says=operation)
         assert error.error_code == "not_permitted", operation
         assert error.details == {"operation": operation}
-    after = [tuple(world.rows(f"SELECT count(*), max(rowid) FROM {table}")[0]) for table in ("record", "event")]
+    after = [tuple(world.rows(f"SELECT count(*), max(seq) FROM {table}")[0]) for table in ("record", "event")]
     assert after == before, "a refused call left something behind"
     ours = Client(world.url, token=bot.token, credential_id=bot.credential_id, private_key=bot.private_key)
-    bodies: dict[str, tuple[str, Any]] = {
-        "Config:Apply": ("/v1/config", {"moneySettings": ours.read("/v1/config")["moneySettings"]}),
-        "Outlay:Unfreeze": ("/v1/networks/unfreeze", {"network": NETWORK, "reason": "looked at"}),
-        "Signer:Reseed": ("/v1/signer/reseed", {"journalId": "journal", "minNonces": {}, "reason": "it was lost"}),
-        "Wallets:Unfreeze": (f"/v1/wallets/{wallet['id']}/unfreeze", {"reason": "looked at"}),
+    bodies: dict[str, tuple[str, str, Any]] = {
+        "Config:Apply": ("PUT", "/v1/config", {"moneySettings": ours.read("/v1/config")["moneySettings"]}),
+        "Mandates:Archive": ("POST", f"/v1/mandates/{MANDATE_ID}/archive", {}),
+        "Mandates:Create": ("POST", "/v1/mandates", MANDATE),
+        "Mandates:Read": ("GET", "/v1/mandates", None),
+        "Outlay:Unfreeze": ("PUT", "/v1/networks/unfreeze", {"network": NETWORK, "reason": "looked at"}),
+        "Pools:Archive": ("POST", f"/v1/pools/{POOL_ID}/archive", {}),
+        "Pools:Create": ("POST", "/v1/pools", {"name": "hot", "network": NETWORK, "tag": "hot"}),
+        "Pools:Read": ("GET", f"/v1/pools/{POOL_ID}", None),
+        "Signer:Reseed": (
+            "PUT",
+            "/v1/signer/reseed",
+            {"journalId": "journal", "minNonces": {}, "reason": "it was lost"},
+        ),
+        "Wallets:Drain": ("POST", f"/v1/wallets/{wallet['id']}/drain", {"reason": "looked at"}),
+        "Wallets:Unfreeze": ("PUT", f"/v1/wallets/{wallet['id']}/unfreeze", {"reason": "looked at"}),
     }
     assert set(bodies) == OURS
-    for operation, (path, body) in bodies.items():
+    for operation, (method, path, body) in bodies.items():
         with pytest.raises(ApiError) as caught:
-            ours.write("PUT", path, body)
+            ours.read(path) if method == "GET" else ours.write(method, path, body)
         assert (caught.value.status, caught.value.details) == (403, {"operation": operation})
     assert bot.sdk.wallets.get_wallet(wallet["id"])["id"] == wallet["id"]
     assert bot.sdk.wallets.list_transfers(wallet["id"])["walletId"] == wallet["id"]

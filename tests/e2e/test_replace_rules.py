@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from outlay.core.fees import Offer, ceiling_per_gas
-from outlay.store import lanes
+from outlay.store import lanes, schema
 from tests.door import GWEI, NETWORK, PAYER, RECIPIENT, TOKEN, Answer, Door, Who, check_refusal, open_door, transfer
 
 REPLACER = (*PAYER, "Wallets:Transactions:Create")
@@ -56,16 +57,11 @@ def under_way(door: Door, bot: Who, wallet: Any, *, state: str = "broadcast", sl
     nonce = next(_numbers)
 
     def write(unit: Any) -> None:
-        unit.exec_driver_sql(
-            'INSERT INTO "transaction" (id, wallet_id, nonce, transfer_id, state, fee_cap, created_at)'
-            " VALUES (?, ?, ?, ?, ?, ?, 1)",
-            (slot_id, wallet["id"], nonce, paid["id"], slot, f"{FEE_CAP:078d}"),
-        )
+        values = {"id": slot_id, "wallet_id": wallet["id"], "nonce": nonce, "transfer_id": paid["id"], "state": slot}
+        unit.execute(sa.insert(schema.transaction).values(**values, fee_cap=FEE_CAP, created_at=1))
         add(unit, slot_id, FIRST, purpose="payout")
-        unit.exec_driver_sql(
-            "UPDATE transfer SET state = ?, transaction_id = ?, broadcast_at = ? WHERE id = ?",
-            (state, slot_id, door.clock.now(), paid["id"]),
-        )
+        changes = {"state": state, "transaction_id": slot_id, "broadcast_at": door.clock.now()}
+        unit.execute(sa.update(schema.transfer).where(schema.transfer.c.id == paid["id"]).values(changes))
 
     door.run_write(write)
     return paid
@@ -93,7 +89,7 @@ def add(unit: Any, slot_id: str, offer: Offer, *, purpose: str, signed: bool = T
 
 def sign(unit: Any, attempt_id: str, digest: str) -> None:
     """Note that an attempt was signed and sent."""
-    lanes.keep_signed(unit, attempt_id, raw=b"\x02", hash=digest, now=2)
+    lanes.keep_signed(unit, [(attempt_id, b"\x02", digest)], now=2)
     lanes.touch_attempt(unit, attempt_id, first_sent_at=3_000, sent_at=3_000)
 
 

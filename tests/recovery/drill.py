@@ -28,6 +28,7 @@ from outlay.engine.balance import Balance
 from outlay.engine.confirm import Confirm
 from outlay.engine.reconcile import Reconcile
 from outlay.engine.recover import Recover, Recovered
+from outlay.engine.route import Routing
 from outlay.engine.send import Send
 from outlay.engine.watch import Watch
 from outlay.evidence.payout import verify_payout
@@ -179,6 +180,7 @@ class Drill(Council):
         chains = {NETWORK: self.chain}
         self.watch = Watch(self.db, self.signer)
         self.sender = Send(*parts, chains, self.signer, self.watch, holder=f"worker-{self._lives}")
+        self.router = Routing(*parts)
         self.follower, self.comparer = Confirm(*parts, chains), Balance(*parts, chains)
         self.compared = Reconcile(self.db, self.clock, self.config, chains, self.signer)
 
@@ -206,7 +208,7 @@ class Drill(Council):
 
         async def round_() -> None:
             await self.watch.step()
-            while await self.sender.step():
+            while await self.router.step() or await self.sender.step():
                 self.clock.step(micros=1)
             if mine:
                 self.network.mine(only=() if empty else None)

@@ -34,6 +34,7 @@ COMPARED = (
     schema.assignment,
     schema.wallet,
     schema.wallet_tag,
+    schema.pool,
     schema.policy,
     schema.approval,
     schema.decision,

@@ -254,8 +254,8 @@ def test_two_workers_share_the_work_and_one_takes_over(scene: Scene, apart: Call
         scene.confirmed(scene.pay())
         for each in workers:
             each.wait_for('"working"')
-        lock = Layout(scene.directory).first_worker_lock
-        next(each for each in workers if holds(each.process.pid, lock)).kill()
+        (lease,) = scene.world.rows("SELECT holder FROM lease WHERE name = 'housekeeping'")
+        next(each for each in workers if f"-{each.process.pid}-" in lease["holder"]).kill()
         # A wallet of its own: the lanes of the dead worker wait until their leases run out.
         other = scene.world.wallet("after the first", coins=ETH, dollars=0)
         paid = scene.pay(other)
@@ -266,10 +266,3 @@ def test_two_workers_share_the_work_and_one_takes_over(scene: Scene, apart: Call
     apart("three", "worker").wait_for('"working"')
     check_that_it_stops(scene, scene.world.wallet("of two workers", coins=ETH, dollars=0), other)
     assert api.process.poll() is None
-
-
-def holds(pid: int, path: Path) -> bool:
-    """Tell whether a process holds the lock on a file."""
-    inode = path.stat().st_ino
-    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    return any(words[4] == str(pid) and words[5].endswith(f":{inode}") for words in lines if words[1] == "FLOCK")

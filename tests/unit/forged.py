@@ -24,6 +24,7 @@ from outlay.evidence.record import build_record, record_hash
 from outlay.evidence.sign import sign_challenge
 from outlay.store import organizations, stops
 from outlay.store import wallets as wallet_rows
+from tests import mandated
 from tests.actions.documents import ALWAYS, BLOCK, REPORT, ask, cap, group, over
 from tests.actions.seams import SeededEntropy
 from tests.actions.world import NETWORK, SETTINGS, Actor, World
@@ -98,7 +99,12 @@ def live(world: World) -> None:
     wallet = world.wallet("payouts", "europe")
     world.tag(wallet, "asia", "europe")
     world.untag(wallet, "europe", "africa")
+    world.drain(wallet)
+    world.resume(wallet)
+    world.archive_pool(world.pool("payouts"))
     _manage_wallet(world, wallet)
+    given = mandated.document(treasury={"external": "0x" + "5a" * 20}, wallets={"walletIds": [wallet]})
+    mandated.archive(world, mandated.create(world, given))
     policy = world.policy(over(10), BLOCK)
     world.replace_policy(policy, cap(1000), REPORT, tags=["payouts"])
     world.policy(ALWAYS, ask(group(one), timeout=5), only=[wallet])

@@ -115,7 +115,7 @@ def test_origin_and_relying_party_follow_from_the_public_url_unless_given() -> N
         ("[webhooks]\nretry_schedule_s = [-1]", "webhooks.retry_schedule_s"),
         ("[webhooks]\nretry_schedule_s = [60, 60]", "webhooks.retry_schedule_s"),
         ("[sending]\nin_flight_max = 0", "sending.in_flight_max"),
-        ("[sending]\nin_flight_max = 1001", "sending.in_flight_max"),
+        ("[sending]\nin_flight_max = 100001", "sending.in_flight_max"),
         ("[sending]\npoll_s = 0", "sending"),
         ("[sending]\npoll_s = nan", "sending"),
         ("[sending]\npoll_s = inf", "sending"),

@@ -14,6 +14,7 @@ import pytest
 
 import outlay.actions
 from outlay.core import ids
+from outlay.core.event import EVENT_KINDS
 from outlay.core.seams import DAY
 from outlay.evidence import record
 from outlay.evidence.bundle import EvidenceBroken
@@ -124,7 +125,7 @@ def test_every_kind_that_is_written_is_told_and_known() -> None:
     source = "".join(path.read_text() for path in Path(str(outlay.actions.__file__)).parent.glob("*.py"))
     written = set(re.findall(r"(?:act\.record\(|kind=)\s*\"([a-zA-Z]+(?:\.[a-z]+)+)\",", source))
     records_only = {kind for kind in written if not kind.startswith("wallet.transfer")}
-    assert records_only - set(KINDS) <= {"policy.approval.resolved", "policy.approval.pending", "policy.triggered"}
+    assert records_only - set(KINDS) <= set(EVENT_KINDS)
     assert set(KINDS) | {"genesis"} == {*CHANGES, *PROVED}
 
 
@@ -196,7 +197,8 @@ def test_an_existing_subject_cannot_change() -> None:
         subjects = {each["subject"] for each in STORY.records if each["subject"] != newest["subject"]}
         subjects |= {"", "x", newest["subject"].upper(), newest["subject"] + "/x"}
         if newest["kind"].endswith(".created") or newest["kind"] == "user.invited":
-            assert prefix in (ids.WALLET, ids.POLICY, ids.PERMISSION, ids.USER, ids.CREDENTIAL, ids.TOKEN)
+            named = (ids.WALLET, ids.POLICY, ids.PERMISSION, ids.USER, ids.CREDENTIAL, ids.TOKEN)
+            assert prefix in (*named, ids.POOL, ids.MANDATE)
             known = {each["subject"] for each in chain}
             subjects = {each for each in subjects if each in known or not each.startswith(prefix + "-")}
         for subject in sorted(subjects)[:: max(1, len(subjects) // 8)]:

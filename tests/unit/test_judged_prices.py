@@ -32,8 +32,8 @@ def value_at(price: object) -> int | None:
     }
     history = History(org="or-1", money_settings=settings)
     history.note_settings(0)
-    wallet = KnownWallet(network="Ethereum", chain_id=1, address="", public_key="", tag_states=[])
-    return judge_offline(history, wallet, INTENT, first=0, newest=0, issued=0).value
+    history.wallets["wa-1"] = KnownWallet(network="Ethereum", chain_id=1, address="", public_key="", tag_states=[])
+    return judge_offline(history, "wa-1", INTENT, first=0, newest=0, issued=0).value
 
 
 @pytest.mark.parametrize("price", ["NaN", "sNaN", "Infinity", "-Infinity", "-1", "0", "", "one", None, 2, 2.0])

@@ -1,6 +1,7 @@
 """Policies: what triggers, what all of them say together, and their JSON form (design section 6)."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from outlay.core.policy import (
     RecipientWhitelist,
     RequestApproval,
     Rule,
+    Velocity,
     counts,
     evaluate,
     matches,
@@ -240,6 +242,55 @@ def test_an_evaluation_that_does_not_trigger_has_no_reason_but_its_context() -> 
         "recipient": KNOWN,
         "listed": 1,
     }
+
+
+# --- waiting for room -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "window", "wait"),
+    [
+        (AmountVelocity(5 * USD, 60), 5 * USD, Window(1, 1, 0), 30),
+        (AmountVelocity(5 * USD, 60), 5 * USD + 1, Window(1, 1, 0), None),
+        (AmountVelocity(5 * USD, 60), 1, Window(0, 1, 1), 30),  # what has no value leaves the window
+        (AmountVelocity(5 * USD, 60), None, Window(5 * USD, 1, 0), None),
+        (AmountVelocity(5 * USD, 60), USD, None, None),
+        (CountVelocity(1, 60), USD, Window(0, 1, 0), 30),
+        (CountVelocity(0, 60), USD, Window(0, 0, 0), None),
+    ],
+)
+def test_only_what_fits_into_an_empty_window_may_wait_for_room(
+    rule: Velocity, value: int | None, window: Window | None, wait: int | None
+) -> None:
+    policy = Policy(id="a", version=1, name="a", rule=rule, action=Block(wait=30), filters=Filters())
+    found = evaluate(policy, Facts(value=value, recipient=None), window)
+    assert (found.triggered, found.wait) == (True, wait)
+    assert not evaluate(replace(policy, action=Block()), Facts(value=value, recipient=None), window).wait
+
+
+def test_a_wait_is_kept_and_answered_and_left_out_where_there_is_none() -> None:
+    rule = {"kind": "TransactionCountVelocity", "configuration": {"limit": 5, "timeframe": 60}}
+    for action in ({"kind": "Block", "wait": 10_080}, {"kind": "Block"}):
+        document = {"name": "a", "activityKind": "Wallets:Sign", "rule": rule, "action": action}
+        policy = parse_policy(document, id="a", version=1)
+        assert wire_document(policy)["action"] == stored_document(policy)["action"] == action
+        assert read_policy(stored_document(policy), id="a", version=1) == policy
+
+
+def test_whoever_waits_keeps_those_behind_from_passing() -> None:
+    policy = Policy(id="a", version=1, name="a", rule=CountVelocity(5, 60), action=Block(wait=9), filters=Filters())
+    facts = Facts(value=USD, recipient=None)
+    assert not evaluate(policy, facts, Window()).triggered
+    assert evaluate(policy, facts, Window(), queue=True).wait == 9
+    assert not evaluate(replace(policy, action=Block()), facts, Window(), queue=True).triggered
+
+
+def test_it_waits_only_if_every_cap_lets_it_and_for_the_shortest_time() -> None:
+    full = [replace(answer("Block", True, name), wait=minutes) for name, minutes in (("a", 30), ("b", 20))]
+    found = verdict([*full, answer("RequestApproval", True, "c")], default="allow")
+    assert (found.kind, found.full, found.wait, found.reasons) == ("wait", ("a", "b"), 20, ("a", "b"))
+    refused = verdict([*full, answer("Block", True, "d")], default="allow")
+    assert (refused.kind, refused.reasons) == ("block", ("d",))
 
 
 # --- verdict ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from outlay.core.approval import Decision, Person, outcome
 from outlay.core.policy import (
+    PER_BATCH,
     PERMISSIONS_ASSIGN,
     PERMISSIONS_MODIFY,
     POLICIES_MODIFY,
@@ -160,6 +161,9 @@ def test_the_same_contract_on_another_network_is_another_asset() -> None:
         (NoAction(), ask(timeout=None)),
         (NoAction(), Block()),
         (ask(), Block()),
+        (NoAction(), Block(wait=60)),
+        (Block(wait=60), Block()),
+        (Block(wait=60), Block(wait=59)),
         (ask(), ask(timeout=60)),
         (ask(timeout=60), ask(timeout=59)),
         (ask(group("us-1", "us-2")), ask(group("us-1", "us-2", quorum=2))),
@@ -180,6 +184,11 @@ def test_an_action_that_asks_for_more_is_tighter(before: Action, after: Action) 
     ("before", "after"),
     [
         (Block(), ask()),
+        (Block(), Block(wait=1)),
+        (Block(wait=60), Block(wait=61)),
+        (Block(wait=60), ask()),
+        # What waits for room goes in the end, and nobody is asked any more.
+        (ask(), Block(wait=1)),
         (Block(), ask(group(), timeout=1)),
         (Block(), NoAction()),
         (ask(), NoAction()),
@@ -357,3 +366,8 @@ def test_what_a_tighter_policy_matches_is_all_that_was_matched() -> None:
         if is_tighter(old, new, default="block"):
             assert matched[before] == matched[after], (every[before], every[after])
     assert proven > len(every)
+
+
+def test_one_decision_for_a_whole_batch_is_looser_than_one_each() -> None:
+    each, at_once = ask(), RequestApproval(None, ask().groups, PER_BATCH)
+    check(policy(action=at_once), policy(action=each), True)

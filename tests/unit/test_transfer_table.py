@@ -19,6 +19,8 @@ TABLE = """
 requested    allowed            ready
 requested    held               held
 requested    blocked            rejected
+held         held               held
+held         blocked            rejected
 held         allowed            ready
 held         denied             rejected
 held         withdrawn          canceled

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -244,16 +244,21 @@ def freeze(
 
 
 @app.command
-def migrate(*, dir: Dir) -> None:
-    """Bring the database to this version's schema; ``serve`` does it too."""
-    from outlay.layout import Layout
-    from outlay.store.migrate import upgrade
+def migrate(*, dir: Dir, phase: Literal["pre", "post"] | None = None) -> None:
+    """Bring the database to this version's schema. ``serve`` does it too, where it is alone on a SQLite file.
 
-    layout = Layout(dir.resolve())
-    if not layout.database.exists():
-        raise InvalidInput(f"{layout.root} holds no deployment", field="dir")
-    upgrade(layout.database)
-    sys.stdout.write("the database is up to date\n")
+    Parameters
+    ----------
+    dir
+        the deployment's directory.
+    phase
+        pre: what this version adds, while processes of the version before go on working; post: what they needed goes,
+        once none of them runs. Both unless given: then nothing else may be running.
+    """
+    from outlay.cli.migrate import run
+    from outlay.store.migrate import Phase
+
+    run(dir.resolve(), None if phase is None else Phase(phase))
 
 
 @app.command

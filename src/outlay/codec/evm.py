@@ -24,6 +24,7 @@ _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 TRANSFER_SELECTOR = keccak(b"transfer(address,uint256)")[:4]
 BALANCE_OF_SELECTOR = keccak(b"balanceOf(address)")[:4]
+DECIMALS_SELECTOR = keccak(b"decimals()")[:4]
 TRANSFER_TOPIC = keccak(b"Transfer(address,address,uint256)")
 
 RlpItem = bytes | int | Sequence["RlpItem"]

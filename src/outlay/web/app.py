@@ -12,7 +12,7 @@ from outlay.core.errors import InvalidInput, OutlayError, Unavailable
 from outlay.evidence.challenge import normalize_path
 from outlay.signer import KeyMaker
 from outlay.web import contract, errors, openapi
-from outlay.web.body import CHALLENGE_BODY_MAX, StrictRequest
+from outlay.web.body import LIMITS, StrictRequest
 from outlay.web.dfns.action import ActionController
 from outlay.web.dfns.credential import CredentialController, PatController
 from outlay.web.dfns.identity import ServiceAccountController, SessionController, UserController
@@ -21,10 +21,13 @@ from outlay.web.dfns.permission import PermissionController
 from outlay.web.dfns.policy import ApprovalController, PolicyController
 from outlay.web.dfns.wallet import WalletController
 from outlay.web.dfns.webhook import Courier, WebhookController
-from outlay.web.gate import ChangeWaits, Gate
+from outlay.web.gate import STANDING, ChangeWaits, Gate
 from outlay.web.v1.changes import ChangeController
 from outlay.web.v1.evidence import EvidenceController
+from outlay.web.v1.mandates import MandateController
 from outlay.web.v1.organization import OrganizationController
+from outlay.web.v1.payouts import PayoutController
+from outlay.web.v1.pools import PoolController
 from outlay.web.v1.signer import Reconciler, SignerController
 from outlay.web.v1.stops import StopController
 
@@ -46,6 +49,9 @@ CONTROLLERS = (
     ChangeController,
     StopController,
     SignerController,
+    MandateController,
+    PayoutController,
+    PoolController,
 )
 
 READING = frozenset({"GET", "HEAD", "OPTIONS", errors.ASK_METHODS})
@@ -56,10 +62,17 @@ class Api(Litestar):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request, or the life of the server."""
+
+        async def send_on(message: Any) -> None:
+            standing = scope.get(STANDING)
+            if message["type"] == "http.response.start" and standing is not None:
+                message = {**message, "headers": [*message["headers"], *standing.headers()]}
+            await send(message)
+
         meant = {"HEAD": "GET", "OPTIONS": errors.ASK_METHODS}.get(scope.get("method", ""))
         if meant:
             scope = {**scope, "method": meant}
-        await super().__call__(scope, receive, send)
+        await super().__call__(scope, receive, send_on)
 
 
 async def check_path(request: Request[Any, Any, Any]) -> None:
@@ -105,6 +118,7 @@ def create_app(
 
     async def let_in(request: Request[Any, Any, Any]) -> None:
         await check_path(request)
+        await gate.count_at_the_door(request)
         if request.method not in READING and not gate.is_open():
             raise Unavailable("the server is recovering: nothing was done, repeat the call in a while")
 
@@ -115,7 +129,7 @@ def create_app(
     return Api(
         route_handlers=[_router(), read_description],
         request_class=StrictRequest,
-        request_max_body_size=CHALLENGE_BODY_MAX,
+        request_max_body_size=max(LIMITS.values()),
         before_request=let_in,
         dependencies={
             "gate": Provide(lambda: gate, sync_to_thread=False, use_cache=True),

@@ -23,6 +23,9 @@ BODY_MAX = 64 * 1024
 CHALLENGE_BODY_MAX = 512 * 1024
 """A challenge request carries the intended body as text, so it may be longer; the text itself may not."""
 CHALLENGE_PATH = "/auth/action/init"
+BATCH_BODY_MAX = 2 * 1024 * 1024
+"""A thousand payouts with the longest of everything take less."""
+BATCH_PATH = "/v1/payouts/batch"
 
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=200, description="a name for people to read")]
 """A name or a correlation id that a caller chooses."""
@@ -45,6 +48,10 @@ _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 """Unicode categories of characters that do not show: controls, zero widths, changes of direction, separators."""
 
 
+LIMITS = {CHALLENGE_PATH: CHALLENGE_BODY_MAX, BATCH_PATH: BATCH_BODY_MAX}
+"""Bytes of the bodies that may be longer than others, by path."""
+
+
 class StrictRequest(Request[Any, Any, State]):
     """A request whose body is read by our rules, once."""
 
@@ -60,7 +67,7 @@ class StrictRequest(Request[Any, Any, State]):
         """
         if isinstance(self._body, bytes):
             return self._body
-        limit = CHALLENGE_BODY_MAX if self.scope["path"] == CHALLENGE_PATH else BODY_MAX
+        limit = LIMITS.get(self.scope["path"], BODY_MAX)
         too_large = BodyTooLarge(f"is larger than {limit} bytes: send less", field="body")
         if (self.content_length or 0) > limit:
             raise too_large
@@ -77,6 +84,15 @@ class StrictRequest(Request[Any, Any, State]):
         self._is_absent = not sent.strip(b" \t\r\n")
         self._body = self._connection_state.body = b"{}" if self._is_absent else sent
         return self._body
+
+    async def sent(self) -> bytes:
+        """Return the body exactly as it was sent.
+
+        Raises:
+            BodyTooLarge, InvalidInput: as ``body``.
+        """
+        raw = await self.body()
+        return b"" if self._is_absent else raw
 
     async def payload(self) -> dict[str, Any]:
         """Return the parsed body, a JSON object; absent is ``{}``.

@@ -216,10 +216,10 @@ OPERATIONS: tuple[Operation, ...] = (
     *_offered(
         "Wallets",
         {
-            "GET /wallets": "answers also tell `frozenReason`; no filters",
+            "GET /wallets": "answers also tell `frozenReason` and `drainedReason`; no filters",
             "POST /wallets": "`network`, `name`, `externalId` and `tags`, on configured EVM networks; every wallet has"
             f" a key of its own; {_WAITS} if no guarded policy would watch it",
-            "GET /wallets/{walletId}": "answers also tell `frozenReason`",
+            "GET /wallets/{walletId}": "answers also tell `frozenReason` and `drainedReason`",
             "PUT /wallets/{walletId}": "",
             "PUT /wallets/{walletId}/tags": f"{_WAITS} if the wallet would escape a guarded policy",
             "DELETE /wallets/{walletId}/tags": f"{_WAITS} if the wallet would escape a guarded policy",

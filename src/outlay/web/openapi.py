@@ -15,6 +15,7 @@ from litestar.openapi.config import OpenAPIConfig
 from outlay import __version__
 from outlay.core import errors, ids
 from outlay.core.event import EVENT_KINDS
+from outlay.web.v1 import mandate_shapes, payout_shapes, pool_shapes
 from outlay.web.wire import (
     ADDRESS,
     ANY_OBJECT,
@@ -68,9 +69,19 @@ _PREFIXES = {
     "event": ids.DELIVERY,
     "change": ids.CHANGE,
     "freeze": ids.FREEZE,
+    "mandate": ids.MANDATE,
+    "pool": ids.POOL,
+    "payout": ids.TRANSFER,
+    "batch": ids.BATCH,
 }
 _PARAMETER, _SUFFIX = re.compile(r"\{(\w+)_(id|uuid)\}"), re.compile(r"(Id|Uuid)$")
-_NAMING = ("/v1/assets/unfreeze", "/v1/networks/unfreeze", "/auth/credentials/activate", "/auth/credentials/deactivate")
+_NAMING = (
+    "/v1/payouts",
+    "/v1/assets/unfreeze",
+    "/v1/networks/unfreeze",
+    "/auth/credentials/activate",
+    "/auth/credentials/deactivate",
+)
 """Paths whose body names what they are about."""
 
 _PAGED: Mapping[str, Schema] = {"limit": {"type": "integer", "minimum": 1, "maximum": 500}, "paginationToken": TEXT}
@@ -99,7 +110,14 @@ QUERIES: Mapping[tuple[str, str], Mapping[str, Schema]] = {
         "approverId": USER,
     },
     ("get", "/v1/changes"): {**_PAGED, "status": one_of("Pending", "Applied", "Failed", "Rejected")},
+    ("get", "/v1/mandates"): {**_PAGED, "status": one_of("Active", "Archived")},
+    ("get", "/v1/pools"): _PAGED,
+    ("get", "/v1/mandates/{mandateId}/proposals"): {
+        **_PAGED,
+        "status": one_of("Open", "Fulfilled", "Withdrawn"),
+    },
     ("get", "/webhooks"): _PAGED,
+    **payout_shapes.QUERIES,
     ("get", "/webhooks/{webhookId}/events"): {**_PAGED, "kind": one_of(*EVENT_KINDS), "deliveryFailed": FLAG},
 }
 """What the query may hold. Of a write it changes nothing."""
@@ -195,11 +213,23 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("get", "/v1/signer"): members({"journalId": TEXT, "seeded": FLAG, "minNonces": ANY_OBJECT}),
     ("put", "/v1/signer/reseed"): members({"journalId": TEXT, "minNonces": ANY_OBJECT}),
     ("get", "/v1/reconciliation"): members({"agrees": FLAG, "wallets": list_of(ANY_OBJECT)}),
+    ("get", "/v1/mandates"): page("Mandate"),
+    ("post", "/v1/mandates"): ref("Mandate"),
+    ("get", "/v1/mandates/{mandateId}"): ref("Mandate"),
+    ("get", "/v1/mandates/{mandateId}/proposals"): page("RefillProposal"),
+    ("post", "/v1/mandates/{mandateId}/archive"): ref("Mandate"),
+    ("get", "/v1/pools"): page("Pool"),
+    ("post", "/v1/pools"): ref("Pool"),
+    ("get", "/v1/pools/{poolId}"): ref("PoolHealth"),
+    ("post", "/v1/pools/{poolId}/archive"): ref("Pool"),
+    ("post", "/v1/wallets/{walletId}/drain"): ref("Wallet"),
+    ("post", "/v1/wallets/{walletId}/resume"): ref("Wallet"),
     ("get", "/v1/changes"): page("ChangeRequest"),
     ("get", "/v1/changes/{changeId}"): ref("ChangeRequest"),
     ("get", "/v1/records"): members({"orgId": an_id(ids.ORGANIZATION), "root": TEXT, "head": TEXT, "seq": WHOLE}),
     ("get", "/v1/evidence/transfers/{transferId}"): ref("PayoutProof"),
     ("get", "/v1/ledger"): members({"accounts": list_of(ANY_OBJECT)}),
+    **payout_shapes.ANSWERS,
 }
 """Operation -> what a success answers."""
 
@@ -218,6 +248,7 @@ MAY_WAIT = frozenset(
         ("put", "/auth/credentials/activate"),
         ("put", "/auth/pats/{tokenId}/activate"),
         ("post", "/wallets"),
+        ("post", "/v1/mandates"),
         ("put", "/wallets/{walletId}/tags"),
         ("delete", "/wallets/{walletId}/tags"),
         ("put", "/v1/config"),
@@ -248,6 +279,11 @@ _REFUSALS = {
 }
 
 
+EVERY_BODY = {**BODIES, **mandate_shapes.BODIES, **payout_shapes.BODIES, **pool_shapes.BODIES}
+EVERY_OBJECT = {**OBJECTS, **mandate_shapes.OBJECTS, **payout_shapes.OBJECTS, **pool_shapes.OBJECTS}
+"""What the framework cannot know about bodies, and what answers hold, by name; each area tells its own."""
+
+
 def document(routes: Router) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of ``routes``."""
     config = OpenAPIConfig(title="Outlay", version=__version__, use_handler_docstrings=True)
@@ -260,7 +296,7 @@ def document(routes: Router) -> dict[str, Any]:
         **raw,
         "paths": {_camel(path): _path(_camel(path), item) for path, item in sorted(raw["paths"].items())},
         "components": {
-            "schemas": dict(sorted({**schemas, **OBJECTS}.items())),
+            "schemas": dict(sorted({**schemas, **EVERY_OBJECT}.items())),
             "responses": {str(status): _refusal(kind) for status, kind in _REFUSALS.items()},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -270,6 +306,7 @@ def document(routes: Router) -> dict[str, Any]:
                     "name": "X-DFNS-USERACTION",
                     "description": "single use; from POST /auth/action, for exactly this method, path and body",
                 },
+                "httpSignature": payout_shapes.SCHEME,
             },
         },
     }
@@ -293,7 +330,7 @@ def _camel(path: str) -> str:
 
 def _strict(name: str, schema: Schema) -> Schema:
     """Return the schema of a body: no other members, and what its texts may hold."""
-    known = BODIES.get(name, {})
+    known = EVERY_BODY.get(name, {})
     properties = {member: _narrow(was, known.get(member)) for member, was in schema["properties"].items()}
     return {**schema, "properties": properties, "additionalProperties": False}
 
@@ -326,7 +363,7 @@ def _operation(method: str, path: str, raw: dict[str, Any]) -> dict[str, Any]:
         for name, schema in QUERIES.get(key, {}).items()
     ]
     refusals = {str(status): {"$ref": f"#/components/responses/{status}"} for status in _statuses(method, path)}
-    success = {
+    success: dict[str, Any] = {
         "description": "Done" if method != "get" else "Found",
         "content": {"application/json": {"schema": ANSWERS.get(key, ANY_OBJECT)}},
     }
@@ -334,6 +371,11 @@ def _operation(method: str, path: str, raw: dict[str, Any]) -> dict[str, Any]:
     if key in MAY_WAIT:
         held = {"application/json": {"schema": ref("ChangeRequest")}}
         waits = {"202": {"description": "Waits for approval; nothing has changed yet", "content": held}}
+    asked, answered = payout_shapes.EXAMPLES.get(key, (None, None))
+    if answered is not None:
+        success["content"]["application/json"]["example"] = answered
+    if asked is not None:
+        raw["requestBody"]["content"]["application/json"]["example"] = asked
     described: dict[str, Any] = {
         **{name: raw[name] for name in ("tags", "summary", "description", "operationId", "requestBody") if name in raw},
         "parameters": parameters,
@@ -348,7 +390,13 @@ def _operation(method: str, path: str, raw: dict[str, Any]) -> dict[str, Any]:
 def _security(method: str, path: str) -> list[dict[str, list[str]]]:
     if path in OPEN:
         return []
-    return [{"bearer": []}] if method == "get" or path in UNSIGNED else [{"bearer": [], "userAction": []}]
+    if method == "get" or path in UNSIGNED:
+        return [{"bearer": []}]
+    both: dict[str, list[str]] = {"bearer": [], "userAction": []}
+    message: dict[str, list[str]] = {"httpSignature": []}
+    if (method, path) in payout_shapes.ONLY_MESSAGES:
+        return [message]
+    return [both, message] if (method, path) in payout_shapes.MESSAGES else [both]
 
 
 def _statuses(method: str, path: str) -> list[int]:

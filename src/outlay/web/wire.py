@@ -19,9 +19,18 @@ from outlay.core.policy import (
     PERMISSIONS_ASSIGN,
     PERMISSIONS_MODIFY,
     POLICIES_MODIFY,
+    WALLETS_REFILL,
     WALLETS_SIGN,
 )
-from outlay.core.policy_document import ASSETS_MAX, LIMIT_DIGITS, LIMIT_PATTERN, TID_MAX, TID_PATTERN, TIMEOUT_MAX
+from outlay.core.policy_document import (
+    ASSETS_MAX,
+    LIMIT_DIGITS,
+    LIMIT_PATTERN,
+    TID_MAX,
+    TID_PATTERN,
+    TIMEOUT_MAX,
+    WAIT_MAX,
+)
 from outlay.core.velocity import TIMEFRAME_MAX, Scope
 from outlay.evidence.challenge import METHODS
 
@@ -87,6 +96,7 @@ def page(name: str, extra: Mapping[str, Schema] | None = None) -> Schema:
 
 
 USER, WALLET, POLICY = an_id(ids.USER), an_id(ids.WALLET), an_id(ids.POLICY)
+_ASKER: Schema = {"anyOf": [USER, an_id(ids.MANDATE)], "description": "a mandate asks for its refills by itself"}
 _TAG: Schema = {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9:_./ -]{0,62}[A-Za-z0-9])?$"}
 _TAGS = list_of(_TAG, least=1, most=50)
 _LIMIT: Schema = {
@@ -152,15 +162,28 @@ _GROUP = exactly(
         "serviceAccountsCanApprove": FLAG,
     },
 )
+_WAIT: Schema = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": WAIT_MAX,
+    "description": "ours; velocity rules only: minutes a payout may wait for room under the limit",
+}
 ACTION: Schema = {
     "oneOf": [
-        exactly({"kind": one_of("Block", "NoAction")}),
+        exactly({"kind": {"const": "NoAction"}}),
+        exactly({"kind": {"const": "Block"}}, {"wait": _WAIT}),
         exactly(
             {
                 "kind": {"const": "RequestApproval"},
                 "approvalGroups": list_of(_GROUP, least=1, most=100),
             },
-            {"autoRejectTimeout": {"type": ["integer", "null"], "minimum": 1, "maximum": TIMEOUT_MAX}},
+            {
+                "autoRejectTimeout": {"type": ["integer", "null"], "minimum": 1, "maximum": TIMEOUT_MAX},
+                "per": {
+                    **one_of("row", "batch"),
+                    "description": f"ours; {WALLETS_SIGN} only: batch lets one decision do for all a batch holds",
+                },
+            },
         ),
     ]
 }
@@ -175,7 +198,7 @@ def _among(prefix: str, kinds: str) -> Schema:
 FILTERS: Schema = exactly(
     {},
     {
-        "walletId": _among(ids.WALLET, WALLETS_SIGN),
+        "walletId": _among(ids.WALLET, f"{WALLETS_SIGN} and {WALLETS_REFILL}"),
         "walletTags": exactly({}, {"hasAny": _SOME_TAGS, "hasAll": _SOME_TAGS}),
         "policyId": _among(ids.POLICY, POLICIES_MODIFY),
         "permissionId": _among(ids.PERMISSION, f"{PERMISSIONS_MODIFY} and {PERMISSIONS_ASSIGN}"),
@@ -227,9 +250,9 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
     "PolicyBody": {
         "name": {"minLength": 1, "maxLength": 200},
         "activityKind": {
-            **one_of(WALLETS_SIGN, *GOVERNING),
-            "description": f"all but {WALLETS_SIGN} have the rule AlwaysTrigger and an action that asks people;"
-            " Block too, but for Policies:Modify",
+            **one_of(WALLETS_SIGN, WALLETS_REFILL, *GOVERNING),
+            "description": f"all but {WALLETS_SIGN} and {WALLETS_REFILL} have the rule AlwaysTrigger and an action"
+            " that asks people; Block too, but for Policies:Modify",
         },
         "rule": RULE,
         "action": ACTION,
@@ -378,7 +401,7 @@ OBJECTS: Mapping[str, Schema] = {
             "custodial": FLAG,
             "tags": list_of(TEXT),
         },
-        {"name": TEXT, "externalId": TEXT, "frozenReason": TEXT},
+        {"name": TEXT, "externalId": TEXT, "frozenReason": TEXT, "drainedReason": TEXT},
     ),
     "WalletAssets": members(
         {
@@ -425,7 +448,7 @@ OBJECTS: Mapping[str, Schema] = {
             "id": an_id(ids.TRANSFER),
             "walletId": WALLET,
             "network": TEXT,
-            "requester": members({"userId": USER, "tokenId": an_id(ids.TOKEN)}),
+            "requester": members({"userId": _ASKER}, {"tokenId": an_id(ids.TOKEN)}),
             "requestBody": ANY_OBJECT,
             "metadata": members({"asset": ANY_OBJECT}),
             "status": one_of("Pending", "Executing", "Broadcasted", "Confirmed", "Failed", "Rejected"),
@@ -442,6 +465,8 @@ OBJECTS: Mapping[str, Schema] = {
             "dateConfirmed": WHEN,
             "approvalId": an_id(ids.APPROVAL),
             "externalId": TEXT,
+            "mandateId": {**an_id(ids.MANDATE), "description": "of a refill"},
+            "poolId": {**an_id(ids.POOL), "description": "of a payout that names a pool"},
             "replacementId": {**an_id(ids.TRANSACTION), "description": "the cancellation, or the newest speed-up"},
             "details": members({"nonce": WHOLE, "attempts": list_of(_ATTEMPT, least=1)}),
         },
@@ -451,7 +476,7 @@ OBJECTS: Mapping[str, Schema] = {
             "id": an_id(ids.TRANSACTION),
             "walletId": WALLET,
             "network": TEXT,
-            "requester": members({"userId": USER}),
+            "requester": members({"userId": _ASKER}),
             "requestBody": members(
                 {"kind": one_of("Eip1559", "Evm"), "nonce": WHOLE, "value": _DIGITS}, {"to": ADDRESS, **_OFFER}
             ),
@@ -476,7 +501,7 @@ OBJECTS: Mapping[str, Schema] = {
     "Approval": members(
         {
             "id": an_id(ids.APPROVAL),
-            "initiatorId": USER,
+            "initiatorId": _ASKER,
             "activity": members(
                 {"kind": TEXT}, {"transferRequest": ref("Transfer"), "changeRequest": ref("ChangeRequest")}
             ),

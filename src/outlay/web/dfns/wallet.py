@@ -9,7 +9,7 @@ from litestar.params import SkipValidation
 
 from outlay.actions import present
 from outlay.actions import wallets as actions
-from outlay.actions.admit import request_transfer
+from outlay.actions.admit import Ask, Order
 from outlay.actions.replace import cancel, speed_up
 from outlay.actions.withdraw import withdraw
 from outlay.core.address import parse_address
@@ -186,20 +186,19 @@ class WalletController(Controller):
         gate: Gate,
     ) -> dict[str, Any]:
         """Request a payout: it flows, waits for people or is blocked, as the policies say."""
-        return await gate.write(
+        ask = Ask(
+            wallet_id=wallet_id,
+            kind="Erc20" if isinstance(data, Erc20Transfer) else "Native",
+            contract=data.contract if isinstance(data, Erc20Transfer) else None,
+            to=data.to,
+            amount=data.amount,
+            priority=data.priority,
+            external_id=data.externalId,
+        )
+        return await gate.admit(
             request,
             "Wallets:Transfers:Create",
-            lambda act: request_transfer(
-                act,
-                wallet_id,
-                kind="Erc20" if isinstance(data, Erc20Transfer) else "Native",
-                contract=data.contract if isinstance(data, Erc20Transfer) else None,
-                to=data.to,
-                amount=data.amount,
-                priority=data.priority,
-                external_id=data.externalId,
-                quote_of=lambda asset: gate.price_of(asset, act.now),
-            ),
+            lambda act: Order(act=act, asks=[ask], quote_of=lambda asset: gate.price_of(asset, act.now)),
         )
 
     @get("/{wallet_id:str}/transfers", summary="List transfers")
