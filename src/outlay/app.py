@@ -324,10 +324,15 @@ class Application:
             if self._recovered != self._leases.fence(HOUSEKEEPING):
                 # Taken over: what the process before did not finish is gone over again.
                 await self._recover()
-            moved = await expire.step()
-            moved = await capacity.step() or moved
-            moved = await refill.step() or moved
-            return await reconcile.step() or moved
+            moved, failed = False, None
+            for each in (expire.step, capacity.step, refill.step, reconcile.step):
+                try:
+                    moved = await each() or moved
+                except Exception as error:
+                    failed = failed or error  # what fails stops none of the others
+            if failed is not None:
+                raise failed
+            return moved
 
         return step
 

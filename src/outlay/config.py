@@ -386,6 +386,11 @@ def _check(config: Config) -> None:
         raise InvalidInput("must be 1 to 100000", field="api.queue_max")
     if not 0 <= config.governance.loosening_delay_s <= 30 * 86400:
         raise InvalidInput("must be 0 to 2592000: thirty days", field="governance.loosening_delay_s")
+    address = urlsplit(config.server.public_url)
+    if address.scheme not in ("http", "https") or not address.netloc or address.path not in ("", "/"):
+        raise InvalidInput("is http(s)://HOST[:PORT] without a path: signatures cover paths", field="server.public_url")
+    if address.query or address.fragment or address.username is not None:
+        raise InvalidInput("names a host and a port, and nothing else", field="server.public_url")
     if not 0 <= config.server.port <= 65535:
         raise InvalidInput("must be 0 to 65535", field="server.port")
     for name in ("url", "listen_url"):

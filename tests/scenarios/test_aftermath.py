@@ -4,13 +4,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from outlay.actions import lift
 from outlay.chains import Log, Receipt
 from outlay.chains.fake import Mood
 from outlay.codec.evm import TRANSFER_TOPIC, WORD
+from outlay.core.errors import SignerUnavailable
 from outlay.engine.confirm import _may_have_paid
 from outlay.signer import Scope
+from outlay.store import wallets
+from outlay.store.schema import attempt
 from tests.actions.world import NETWORK, USDC
 from tests.scenarios.stage import Stage
 
@@ -102,3 +106,43 @@ def test_a_strangers_transaction_that_moved_money_to_the_recipient_may_have_paid
         logs=logs,
     )
     assert _may_have_paid(paid, stage.address(), receipt) is may_have
+
+
+def test_an_asset_frozen_while_an_answer_of_the_signer_was_lost_stops_nothing_else(stage: Stage) -> None:
+    """The journal holds a payout of it: its bytes are taken up, and the wallet goes on."""
+    under_way = stage.sent(native=True)
+    honest = stage.worker._signer
+
+    class Lost:
+        def __getattr__(self, name: str) -> Any:
+            return self.sign if name == "sign" else getattr(honest, name)
+
+        async def sign(self, requests: Any) -> Any:
+            await honest.sign(requests)
+            raise SignerUnavailable("the answer was lost")
+
+    stage.worker._signer = Lost()
+    held = stage.pay()
+    stage.wait(4)
+    stage.do(stage.worker.step())
+    assert stage.state(held) == "assigned"
+    now = stage.clock.now()
+    stage.unit(lambda unit: wallets.freeze_asset(unit, network=NETWORK, asset=USDC, reason="looked odd", now=now))
+    stage.worker._signer = honest
+    later = stage.pay(native=True)
+    for _ in range(12):
+        stage.wait(5)
+        stage.do(stage.worker.step())
+    assert [stage.state(each) for each in (under_way, held, later)] == ["broadcast"] * 3
+
+
+def test_what_went_back_and_came_again_leaves_nothing_to_be_sent(stage: Stage) -> None:
+    paid = stage.sent(native=True)
+    stage.mine()
+    stage.run(2)
+    stage.unit(lambda unit: unit.execute(sa.update(attempt).values(sent_at=None)))
+    stage.mine(6)
+    stage.run(3)
+    assert stage.state(paid) == "confirmed"
+    left = stage.unit(lambda unit: unit.execute(sa.select(attempt.c.id).where(attempt.c.sent_at.is_(None))).all())
+    assert left == []

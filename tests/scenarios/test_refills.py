@@ -1,11 +1,15 @@
 """Refills end to end: mandate, decision, signer, chain, ledger."""
 
+import dataclasses
 import json
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
-from outlay.core.asset import NATIVE
+from outlay.actions import refill
+from outlay.core.asset import NATIVE, Asset
+from outlay.core.errors import ChainUnavailable
 from outlay.core.seams import MINUTE, SECOND
 from outlay.store import ledger
 from tests import mandated
@@ -235,3 +239,34 @@ def test_a_treasury_that_is_not_ours_is_asked_by_a_proposal(stage: Stage) -> Non
     rows = stage.unit(lambda unit: unit.execute(sa.text("SELECT status, seen FROM refill_proposal")).all())
     assert [(row.status, int(row.seen)) for row in rows] == [("Fulfilled", 500 * DOLLAR)]
     assert len(events(stage, "refill.proposed")) == 1
+
+
+def test_a_refill_that_arrived_unseen_is_not_sent_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token does not tell the balance: that nothing was posted does not mean that nothing came."""
+    hot = stage.new_wallet(dollars=0)
+    made = make(stage, **between(stage.wallet, hot))
+    stage.run(2)
+    read = stage.chain.balance_at
+
+    async def silent(address: str, asset: Asset, block: int) -> int:
+        if address.lower() == stage.address(hot).lower() and asset.contract is not None:
+            raise ChainUnavailable("this token does not answer")
+        return await read(address, asset, block)
+
+    monkeypatch.setattr(stage.chain, "balance_at", silent)
+    for _ in range(4):
+        stage.mine(5)
+        stage.run(4)
+    assert len(refills(stage, made)) == 1
+    monkeypatch.undo()
+    settle(stage, 3)
+    assert dollars(stage, hot) * DOLLAR == stage.balance(stage.address(hot))
+    assert len(refills(stage, made)) == 1
+
+
+def test_a_network_that_is_not_configured_any_more_stops_only_its_own_mandates(stage: Stage) -> None:
+    hot = stage.new_wallet(dollars=0)
+    make(stage, **between(stage.wallet, hot))
+    gone = dataclasses.replace(stage.config, networks={}, assets=())
+    (look,) = stage.unit(lambda unit: refill.survey(unit, gone, now=stage.clock.now()))
+    assert look.plan.reason == "the network or the asset is not configured any more"

@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 
+from outlay.actions import wallets
+from outlay.actions.act import Act
+from outlay.core.errors import SignerRefused
 from outlay.core.seams import SECOND
 from outlay.evidence.mandated import mandate_call
 from outlay.signer import Demand, Scope, Why
+from outlay.signer.keystore import Keystore
 from tests import mandated
 from tests.actions.documents import ALWAYS, BLOCK, ask, group
-from tests.actions.world import ALICE, DOLLAR, Actor
+from tests.actions.world import ALICE, DOLLAR, NETWORK, Actor
 from tests.mandated import REFILLS, between, document, window
 from tests.signer.bank import Bank, bumped, paid, usdc_cap
 from tests.signer.test_lost_journal import NEW, reseed
@@ -242,3 +246,37 @@ def test_a_lost_journal_counts_the_window_as_spent(bank: Bank, wallet: str, hot:
     bank.refuse(second, Why.CAP, "the journal was lost", nonce=1)
     bank.world.clock.step(micros=3600 * SECOND)
     bank.sign(second, nonce=1)
+
+
+def test_a_wallet_whose_address_the_server_made_up_is_not_filled(bank: Bank) -> None:
+    """The record of a wallet holds an address that no person signed: only a key says that it is ours."""
+    treasury, world = bank.wallet(), bank.world
+    made = mandated.create(world, document(treasury={"walletId": treasury}, wallets={"tag": "filled"}))
+    thief = Keystore("thief", bytes(64)).make("stolen", 0)
+    wallet_id = wallets.new_wallet_id(world.entropy)
+
+    def record(act: Act) -> Any:
+        return wallets.create(
+            act,
+            wallet_id=wallet_id,
+            network=NETWORK,
+            key_id="key-thief",
+            address=thief.address,
+            public_key=thief.public_key_hex,
+            name=None,
+            external_id=None,
+            tags=["filled"],
+        )
+
+    world.call(world.admin, "POST", "/wallets", {"network": NETWORK, "tags": ["filled"]}, "Wallets:Create", record)
+    empty(bank, wallet_id)
+    mandated.fill(world)
+    (asked,) = mandated.refills(world, made)
+    assert asked.recipient == thief.address.lower()
+    with pytest.raises(SignerRefused, match="no key of the wallet to be filled"):
+        raise_refusal(bank.ask(asked.id))
+
+
+def raise_refusal(answer: object) -> None:
+    if isinstance(answer, Exception):
+        raise answer

@@ -367,3 +367,11 @@ def test_a_wrong_limit_of_the_signer_is_refused(text: str, field: str) -> None:
 def test_patience_is_positive(name: str) -> None:
     with pytest.raises(InvalidInput):
         parse(f"[sending]\n{name} = 0\n")
+
+
+@pytest.mark.parametrize("url", ["https://pay.example/outlay", "pay.example", "https://pay.example/?a=b", "ftp://x"])
+def test_the_public_address_has_no_path(url: str) -> None:
+    """Signatures cover paths: what a proxy cuts off would be missing for whoever checks them later."""
+    with pytest.raises(InvalidInput) as caught:
+        parse(f'[server]\npublic_url = "{url}"\n')
+    assert caught.value.field == "server.public_url"

@@ -230,6 +230,7 @@ def _close(work: Work, fence: int, slots: Sequence[Row], *, block: int) -> None:
         lanes.change_many(work.unit, final, before=state, after="final")
     # What was about to be signed for them is of no use any more.
     lanes.drop_unsigned(work.unit, [slot.id for slot in slots])
+    lanes.send_no_more(work.unit, [slot.id for slot in slots], now=work.now)
 
 
 def _post_overrun(book: ledger.Book, wallet_id: str, network: str, transfer_id: str | None, excess: int) -> None:

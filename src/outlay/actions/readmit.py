@@ -191,7 +191,10 @@ def _transfer_of(work: Work, history: History, kept: Kept) -> Row:
         _release(work, bound)
         row = transfers.get(work.unit, row.id)
     if state is State.HELD:
-        _approve(work, history, kept, row)
+        if velocity.find_entry(work.unit, row.id) is None:
+            _count(work, row)  # it waited for room, and took none
+        if kept.asked:
+            _approve(work, history, kept, row)
     if state in (State.REQUESTED, State.HELD):
         row = change(work, row, Event.ALLOWED, resolved_at=row.requested_at, ready_at=row.requested_at)
     if row.wallet_id != kept.wallet_id and row.pool_id is not None:
@@ -199,6 +202,20 @@ def _transfer_of(work: Work, history: History, kept: Kept) -> Row:
     if State(row.state) is not State.READY:
         raise InvariantBroken(f"transfer {row.id} is {row.state} in another slot than in the signer's journal")
     return row
+
+
+def _count(work: Work, row: Row) -> None:
+    """Count a payout in every window, as its admission did."""
+    velocity.admit(
+        work.unit,
+        policies.active_policies(work.unit),
+        transfer_id=row.id,
+        wallet_id=row.wallet_id,
+        tags=wallets.tags(work.unit, row.wallet_id),
+        recipient=row.recipient,
+        initiator_id=row.initiator_id,
+        value=row.value,
+    )
 
 
 def _move(work: Work, row: Row, wallet_id: str) -> Row:
@@ -248,16 +265,7 @@ def _add_transfer(work: Work, history: History, kept: Kept) -> Row:
     _keep_evidence(work, history, row.id, kept.payout, request)
     if evidence.find_spent(work.unit, preimage.nonce) is None:
         evidence.spend(work.unit, nonce=preimage.nonce, result_id=row.id, keep_until=preimage.expires + DAY)
-    velocity.admit(
-        work.unit,
-        policies.active_policies(work.unit),
-        transfer_id=row.id,
-        wallet_id=row.wallet_id,
-        tags=wallets.tags(work.unit, row.wallet_id),
-        recipient=row.recipient,
-        initiator_id=row.initiator_id,
-        value=row.value,
-    )
+    _count(work, row)
     if kept.asked:
         _approve(work, history, kept, row)
     return transfers.get(work.unit, row.id)
@@ -281,16 +289,7 @@ def _add_refill(work: Work, history: History, kept: Kept) -> Row:
         policy_set=_policy_set(history, newest),
         requested_at=at,
     )
-    velocity.admit(
-        work.unit,
-        policies.active_policies(work.unit),
-        transfer_id=row.id,
-        wallet_id=row.wallet_id,
-        tags=wallets.tags(work.unit, row.wallet_id),
-        recipient=row.recipient,
-        initiator_id=row.initiator_id,
-        value=row.value,
-    )
+    _count(work, row)
     if kept.asked:
         _approve(work, history, kept, row)
     return transfers.get(work.unit, row.id)

@@ -111,11 +111,12 @@ def look(unit: Unit, config: Config, mandate: Mandate, row: Row, *, now: Instant
     low = is_low(levels, spendable, urgent)
     if low:
         coming, on_the_way = _coming(unit, mandate, row, now=now)
-        can_give, lacking = _treasury(unit, config, mandate)
+        stopped = why_stopped(unit, config, mandate, row)
+        can_give, lacking = (0, None) if stopped is not None else _treasury(unit, config, mandate)
         spent, count = _spent(unit, mandate, now=now)
         situation = Situation(spendable=spendable, urgent=urgent, treasury=can_give, spent=spent, count=count)
         answer = plan(mandate, levels, situation)
-        why_not = why_stopped(unit, config, mandate, row) or on_the_way or (lacking if not answer.amount else None)
+        why_not = stopped or on_the_way or (lacking if not answer.amount else None)
         if why_not is not None:
             answer = Plan(wanted=answer.wanted, amount=0, reason=why_not)
     return Look(

@@ -87,9 +87,18 @@ def call(
                 answer: dict[str, Any] = json.load(response)
                 return answer
         except urllib.error.HTTPError as error:
-            raise ApiError(error.code, _object(error.read())) from None
+            raise _error_of(error.code, _object(error.read()), is_write=method != "GET") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise OutcomeUnknown(f"no usable answer from {url}: {error}") from error
+
+
+def _error_of(status: int, body: dict[str, Any], *, is_write: bool) -> OutlayError:
+    """Return what an error answer means: one that is not the server's own says nothing of what became of a write."""
+    said = body.get("error")
+    code = said.get("code") if isinstance(said, dict) else None
+    if is_write and (code == OutcomeUnknown.code or (status >= 500 and code is None)):
+        return OutcomeUnknown(f"the answer {status} does not say whether it happened: look before you repeat it")
+    return ApiError(status, body)
 
 
 def _object(raw: bytes) -> dict[str, Any]:

@@ -27,8 +27,8 @@ VALUE_MAX = 10**60
 """The largest value a counter adds up, in 10**-8 USD. It is far above any limit a rule may have; a larger value is
 kept as unknown, which triggers every value rule, so that 10**18 entries still fit the column of a running total."""
 
-HISTORY: Instant = TIMEFRAME_MAX * MINUTE + DAY
-"""How far back, in microseconds, a counter is rebuilt from entries: the longest window and a day for clock steps."""
+CLOCK_STEPS: Instant = DAY
+"""How much further back than its window, in microseconds, a counter is rebuilt from entries."""
 
 
 class Scope(StrEnum):

@@ -101,7 +101,10 @@ class Balance:
             return True
         if lane is not None and (lane.settled_nonce != nonce or (lane.settled_block or 0) > height):
             return False
-        wallets.update(unit, wallet.id, compared_block=height)
+        is_whole = len(shown) == len(self._config.assets_of(wallet.network))
+        if is_whole or known.compared_block is None:
+            # What was not read is not compared: a refill that arrived there is still about to.
+            wallets.update(unit, wallet.id, compared_block=height)
         changed = False
         for asset, balance in shown:
             held = ledger.holdings(unit, wallet_id=wallet.id, asset=asset.key).total

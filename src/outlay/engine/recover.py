@@ -261,12 +261,12 @@ class Recover:
 
         try:
             return await self._db.write(run)
-        except InvariantBroken:
+        except (InvariantBroken, InvalidInput):
             changed = 0
             for slot in slots:
                 try:
                     changed += await self._db.write(lambda unit, slot=slot: run(unit, [slot]))  # type: ignore[misc]
-                except InvariantBroken as error:
+                except (InvariantBroken, InvalidInput) as error:
                     # Such a wallet pays nothing more until a person has looked; the others go on.
                     log.error("slot_not_recovered", wallet=slot.wallet_id, nonce=slot.nonce, message=error.message)
                     await freeze(self._db, slot.wallet_id, f"nonce {slot.nonce} was not recovered: {error.message}")

@@ -307,11 +307,32 @@ class Send:
         if held and conflict:
             raise InvariantBroken(f"the signer's journal holds {', '.join(sorted(held))} in another slot")
         if held:
-            raise _FenceMoved  # signed after all: asked again, the signer gives the bytes
+            await self._take_bytes(wallet, raised, held)
+            raise _FenceMoved
         reasons = {} if first.transfer_id is None else {first.transfer_id: reason}
         await self._write(lambda work: sending.release_tail(work, wallet.id, raised, first.nonce, reasons))
         fault("release.after_commit")
         raise _FenceMoved
+
+    async def _take_bytes(self, wallet: Row, fence: int, held: Collection[str]) -> None:
+        """Store the bytes of transfers that were signed after all: the signer gives them again, whatever is frozen."""
+
+        def read(unit: Unit) -> list[_ToSign]:
+            rows = lanes.unsigned(unit, wallet.id, limit=STEP_MAX)
+            mine = [row for row in rows if row.number == 1 and row.transfer_id in held]
+            demands = demands_of(unit, list(transfers.find_many(unit, [row.transfer_id for row in mine]).values()))
+            return [_ToSign(row, _request(row, wallet.id, fence, Demand(**demands[row.transfer_id]))) for row in mine]
+
+        asked = await self._db.read(read)
+        answers = await self._signer.sign([each.request for each in asked]) if asked else []
+        signed = [
+            SignedBytes(attempt_id=each.attempt.id, raw=answer.raw, hash=answer.hash, sequence=answer.sequence)
+            for each, answer in zip(asked, answers, strict=True)
+            if isinstance(answer, Signed)
+        ]
+        if signed:
+            journal_id = self._watch.journal_id
+            await self._write(lambda work: sending.store_signed(work, wallet.id, fence, signed, journal_id=journal_id))
 
     async def _drop(self, wallet: Row, fence: int, refused: _ToSign) -> None:
         """Forget a replacement that the signer refused, unless it was signed after all.

@@ -24,6 +24,7 @@ from outlay.evidence.bundle import EvidenceBroken, credential_document, verify_e
 from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage, action_challenge
 from outlay.evidence.http_call import is_http, preimage_of, read_call
+from outlay.evidence.http_signature import Message
 from outlay.evidence.judged import Judged, NotAgreed, find_asset, find_symbol, judge_offline
 from outlay.evidence.payout_item import BATCH_PATH, SINGLE_PATH, Item, read_item
 from outlay.evidence.report import Trail
@@ -219,11 +220,11 @@ def open_request(history: History, document: object, field: str) -> Signature:
     if not is_http(document):
         return open_signature(history, document, field)
     call = read_call(document, field)
-    known = _key_called(history, call.message.parameters.key_id)
+    head = head_seen(history, document, field)
+    known = None if head not in history.numbers else _key_called(history, call.message, history.numbers[head])
     if known is None:
         raise EvidenceBroken("was signed by a key that the records do not know", field=field)
     credential = known.credential
-    head = head_seen(history, document, field)
     preimage = preimage_of(
         call.message,
         digest=payload_digest(call.payload),
@@ -252,10 +253,11 @@ def open_request(history: History, document: object, field: str) -> Signature:
     )
 
 
-def _key_called(history: History, name: str) -> KnownCredential | None:
-    """Return the key with this credential id; a deleted one only where no other has its name now."""
+def _key_called(history: History, message: Message, seq: int) -> KnownCredential | None:
+    """Return the key that ``keyid`` named when record ``seq`` was the newest: names of deleted keys are free again."""
+    name = message.parameters.key_id
     found = [each for each in history.credentials.values() if each.credential.credential_id == name]
-    return next((each for each in found if not each.is_deleted), found[-1] if found else None)
+    return next((each for each in found if each.usable_at(seq)), found[-1] if found else None)
 
 
 def head_seen(history: History, call: object, field: str) -> str:

@@ -187,9 +187,17 @@ class Batch:
         self._check_stopped(Scope.IDENTITY, refill.mandate.id)
         self._check_stopped(Scope.WALLET, refill.filled)
         check_wallet(history, refill.wallet, key)
+        filled = self._state.keys.get(refill.filled)
+        if filled is None:
+            raise SignerRefused("there is no key of the wallet to be filled", field="demand", why=Why.EVIDENCE)
+        # Whoever answered when it was created wrote its address: only the key says that it is ours.
+        check_wallet(history, history.wallets[refill.filled], filled)
         self._check_fee_cap(request, history, refill.wallet.network, refill.intent["asset"])
         self._check_unused(request, refill)
         reseeding = self._state.reseeding
+        if reseeding is not None and refill.votes_since < reseeding.number:
+            message = "an approval was signed before the signer's journal was lost: it may have been used; ask again"
+            raise SignerRefused(message, field="decisions", why=Why.EVIDENCE)
         full_from = None if reseeding is None else reseeding.at
         since = self._now - refill.mandate.window
         earlier = self._rows.slots_named(refill.mandate.external_prefix, after=since)

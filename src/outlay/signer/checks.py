@@ -160,7 +160,7 @@ def check_age(payout: Payout, now: Instant, *, max_age_s: int, reseeded: int | N
     if issued - now > AHEAD_MAX:
         message = "the request was signed in the future: check the clocks of server and signer"
         raise SignerRefused(message, field="payout", why=Why.EVIDENCE)
-    if reseeded is not None and request.seq < reseeded:
+    if reseeded is not None and min(each.seq for each in (request, *payout.checked.decisions)) < reseeded:
         message = "the request was signed before the signer's journal was lost: it may have been paid; ask again"
         raise SignerRefused(message, field="payout", why=Why.EVIDENCE)
 

@@ -30,6 +30,7 @@ class Refill:
     intent: dict[str, Any]
     demand: str  #: canonical text
     challenges: tuple[str, ...]  #: that the approvals answered: each good once
+    votes_since: int  #: number of the oldest record that an approval was signed over; the newest without approvals
 
 
 def check_refill(history: History, demand: Demand, payer: str) -> Refill:
@@ -60,6 +61,7 @@ def check_refill(history: History, demand: Demand, payer: str) -> Refill:
         intent=found.intent.document(),
         demand=canonical({"payout": payout, "asked": asked, "decisions": decisions}).decode("ascii"),
         challenges=tuple(each.challenge for each in found.decisions),
+        votes_since=min((each.seq for each in found.decisions), default=len(history.instants) - 1),
     )
 
 

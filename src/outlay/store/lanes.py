@@ -35,8 +35,15 @@ _IN_STATES = sa.and_(
 _TRANSACTIONS = sa.select(transaction).where(_IN_STATES).order_by(transaction.c.nonce)
 _SOME_TRANSACTIONS = _TRANSACTIONS.limit(sa.bindparam("most"))
 _COUNT = sa.select(sa.func.count()).select_from(transaction).where(_IN_STATES)
-# Asked for by themselves: within a larger statement SQLite would rather look at every transaction of the wallet.
-_SLOTS_TO_SIGN = sa.select(attempt.c.transaction_id).where(attempt.c.raw.is_(None))
+# Asked for by themselves, and by expressions that no index of the transactions fits: else SQLite would rather look at
+# every transaction of the wallet than at the few attempts that are left.
+_OF_WALLET = sa.select(attempt.c.transaction_id).join(transaction, transaction.c.id == attempt.c.transaction_id)
+_OF_WALLET = (
+    _OF_WALLET.where(transaction.c.wallet_id.concat("") == sa.bindparam("wallet_id"))
+    .order_by(transaction.c.nonce + 0)
+    .limit(sa.bindparam("most"))
+)
+_SLOTS_TO_SIGN = _OF_WALLET.where(attempt.c.raw.is_(None), transaction.c.state.in_(UNSETTLED))
 _UNSIGNED = (
     sa.select(attempt, transaction.c.nonce, transaction.c.transfer_id, transaction.c.fee_cap)
     .join(transaction, transaction.c.id == attempt.c.transaction_id)
@@ -49,7 +56,9 @@ _UNSIGNED = (
     .order_by(transaction.c.nonce, attempt.c.number)
     .limit(sa.bindparam("most"))
 )
-_SLOTS_TO_SEND = sa.select(attempt.c.transaction_id).where(attempt.c.raw.is_not(None), attempt.c.sent_at.is_(None))
+_TO_SEND = sa.and_(attempt.c.raw.is_not(None), attempt.c.sent_at.is_(None))
+_SLOTS_TO_SEND = _OF_WALLET.where(_TO_SEND, transaction.c.state.in_(("signed", "sent")))
+_SEND_NO_MORE = sa.update(attempt).where(_TO_SEND, attempt.c.transaction_id.in_(sa.bindparam("ids", expanding=True)))
 _UNSENT = sa.select(transaction).where(
     transaction.c.id.in_(sa.bindparam("ids", expanding=True)),
     transaction.c.wallet_id == sa.bindparam("wallet_id"),
@@ -315,7 +324,7 @@ def lowest_nonce(unit: Unit, wallet_id: str, *states: str) -> int | None:
 
 def unsent(unit: Unit, wallet_id: str, *, limit: int) -> Sequence[sa.Row[Any]]:
     """Return transactions with an attempt that was signed and never sent, lowest nonce first."""
-    slots = unit.execute(_SLOTS_TO_SEND).scalars().all()
+    slots = unit.execute(_SLOTS_TO_SEND, {"wallet_id": wallet_id, "most": limit}).scalars().all()
     rows = unit.execute(_UNSENT, {"ids": slots, "wallet_id": wallet_id}).all() if slots else []
     return sorted(rows, key=lambda row: int(row.nonce))[:limit]
 
@@ -452,7 +461,7 @@ def unsigned(unit: Unit, wallet_id: str, *, limit: int) -> Sequence[sa.Row[Any]]
 
     Each row is an attempt, with ``nonce``, ``transfer_id`` and ``fee_cap`` of its slot.
     """
-    slots = unit.execute(_SLOTS_TO_SIGN).scalars().all()
+    slots = unit.execute(_SLOTS_TO_SIGN, {"wallet_id": wallet_id, "most": limit}).scalars().all()
     return unit.execute(_UNSIGNED, {"ids": slots, "wallet_id": wallet_id, "most": limit}).all() if slots else []
 
 
@@ -465,6 +474,12 @@ def keep_signed(unit: Unit, signed: Sequence[tuple[str, bytes, str]], *, now: in
     rows = [{"of_id": id, "raw": raw.hex(), "hash": hash, "signed_at": now} for id, raw, hash in signed]
     if rows and unit.execute(_SIGN_ATTEMPT, rows).rowcount != len(rows):
         raise InvariantBroken("signed bytes are stored once and never replaced")
+
+
+def send_no_more(unit: Unit, transaction_ids: Sequence[str], *, now: int) -> None:
+    """Note of slots that are final that nothing of them is left to be sent."""
+    if transaction_ids:
+        unit.execute(_SEND_NO_MORE, {"ids": list(transaction_ids), "sent_at": now})
 
 
 def touch_attempts(unit: Unit, changes: Sequence[Mapping[str, Any]]) -> None:

@@ -25,8 +25,8 @@ from outlay.core.policy import Policy, RequestApproval, Velocity, counts
 from outlay.core.seams import Instant
 from outlay.core.transfer import State
 from outlay.core.velocity import (
+    CLOCK_STEPS,
     EMPTY,
-    HISTORY,
     Scope,
     Window,
     countable,
@@ -54,6 +54,10 @@ def _of_counter(table: sa.Table, prefix: str = "") -> sa.ColumnElement[bool]:
     )
 
 
+AWAKE_EVERY = 10_000
+"""Entries that are added up between two words to the database, which ends transactions that say nothing for long."""
+
+_AWAKE = sa.select(sa.literal(1))
 _FIND_ENTRY = sa.select(velocity_entry).where(velocity_entry.c.transfer_id == sa.bindparam("transfer_id"))
 _NEXT_PLACE = sa.update(organization).values(admitted=organization.c.admitted + 1).returning(organization.c.admitted)
 _ADD_ENTRY = sa.insert(velocity_entry)
@@ -340,7 +344,7 @@ def rebuild(unit: Unit, policy: Policy, *, wallets_matching_now: Collection[str]
     opened: dict[str, Window] = {}
     totals: dict[str, Window] = {}
     rows, corrections = [], []
-    for entry in _recent_entries(unit, now):
+    for entry in _recent_entries(unit, window_start(now, policy.rule.timeframe) - CLOCK_STEPS):
         if activity_of(entry.initiator_id) != activity:
             continue
         if not (everyone or entry.wallet_id in wallets_matching_now or entry.transfer_id in counted):
@@ -371,12 +375,14 @@ def rebuild(unit: Unit, policy: Policy, *, wallets_matching_now: Collection[str]
             unit.execute(sa.insert(table), found)
 
 
-def _recent_entries(unit: Unit, now: Instant) -> Iterator[Entry]:
-    """Yield the entries a window may still reach, open ones and then signed ones by instant."""
-    recent = velocity_entry.c.signed_at > now - HISTORY
+def _recent_entries(unit: Unit, start: Instant) -> Iterator[Entry]:
+    """Yield the entries that a window reaches from ``start`` on, open ones and then signed ones by instant."""
+    recent = velocity_entry.c.signed_at > start
     kept = sa.or_(velocity_entry.c.state == "open", recent)
     order = (velocity_entry.c.signed_at, velocity_entry.c.admitted)
-    for row in unit.execute(sa.select(velocity_entry).where(kept).order_by(*order)):
+    for number, row in enumerate(unit.execute(sa.select(velocity_entry).where(kept).order_by(*order))):
+        if number % AWAKE_EVERY == 0:
+            unit.execute(_AWAKE)
         yield Entry(**row._mapping)
 
 

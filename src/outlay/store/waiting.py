@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from outlay.core.policy import Block, Policy
 from outlay.core.seams import Instant
+from outlay.core.transfer import RESTORED
 from outlay.store.database import Row, Unit
 from outlay.store.schema import transfer, waiting
 from outlay.store.velocity import key_of
@@ -36,6 +37,8 @@ _ANY = sa.select(transfer.c.id).where(transfer.c.wait_place.is_not(None)).limit(
 _OVERDUE = (
     sa.select(transfer)
     .where(transfer.c.wait_place.is_not(None), transfer.c.wait_until <= sa.bindparam("now"))
+    # Of a restored copy nobody knows what became of it, until its program asks for it again.
+    .where(sa.or_(transfer.c.flag.is_(None), transfer.c.flag != RESTORED))
     .order_by(transfer.c.wait_place)
     .limit(sa.bindparam("most"))
 )
