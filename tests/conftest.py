@@ -34,6 +34,9 @@ ONLY_SQLITE = {
     "tests/sim/": "the simulator keeps its database in memory and forks it",
     "tests/recovery/": "copies of the database file are restored under a running deployment",
     "tests/attacks/test_secrets.py::test_a_copy_of_the_database": "the bytes of the file are searched",
+    "tests/signer/test_database_is_the_enemy.py": "the enemy of the signer writes SQL as SQLite spells it",
+    "tests/docs/": "the pages copy and restore the database file",
+    "tests/mutants/": "each broken rule names tests that run on SQLite",
 }
 """What cannot run on PostgreSQL, and why; the rules they prove hold there because its writers take turns as SQLite's
 do, and what is PostgreSQL's own has tests of its own (tests/store/test_postgresql.py, tests/fleet)."""

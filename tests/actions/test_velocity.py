@@ -14,7 +14,8 @@ def counted(world: World, policy_id: str) -> tuple[str, int]:
     """Return the sum and count of the policy's window, as the newest evaluation stored them."""
     query = sa.select(evaluation.c.context).where(evaluation.c.policy_id == policy_id)
     with world.unit() as unit:
-        context = unit.execute(query.order_by(sa.text("rowid DESC")).limit(1)).scalar_one()
+        newest = sa.text("rowid DESC" if unit.dialect.name == "sqlite" else "ctid DESC")
+        context = unit.execute(query.order_by(newest).limit(1)).scalar_one()
     return context["sum"], context["count"]
 
 

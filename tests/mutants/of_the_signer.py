@@ -416,7 +416,7 @@ STOPPED: tuple[Mutant, ...] = (
     broken(
         "after a journal was lost old requests are paid",
         CHECKS,
-        "    if reseeded is not None and request.seq < reseeded:",
+        "    if reseeded is not None and min(each.seq for each in (request, *payout.checked.decisions)) < reseeded:",
         "    if reseeded is not None and request.seq < 0:",
         LOST,
     ),
