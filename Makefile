@@ -41,7 +41,7 @@ test-ci: test ## run the tests as the build machine does
 
 test-postgresql: export OUTLAY_TEST_DATABASE = postgresql
 test-postgresql: setup ## run the tests on PostgreSQL instead of SQLite
-	$(BIN)/pytest tests -m "not long" -n 2 --dist loadfile --ignore=tests/store --ignore=tests/unit
+	$(BIN)/pytest tests -m "not long" -n 2 --dist loadfile --ignore=tests/store --ignore=tests/unit --ignore=tests/fleet
 
 test-long: export OUTLAY_SEEDS ?= 20
 test-long: setup ## run all tests with many more seeds (OUTLAY_SEEDS=N, 20 by default)

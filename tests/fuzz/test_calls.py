@@ -33,8 +33,16 @@ RARE = {
     "PUT /v1/networks/unfreeze",
     "PUT /v1/signer/reseed",
     "PUT /v1/wallets/{walletId}/unfreeze",
+    "GET /v1/payouts/batch/{batchId}",
+    "POST /v1/payouts/batch",
+    "POST /v1/payouts/batch/{batchId}/decisions",
+    "GET /v1/mandates/{mandateId}",
+    "GET /v1/mandates/{mandateId}/proposals",
+    "POST /v1/mandates",
+    "POST /v1/mandates/{mandateId}/archive",
 }
-"""Never carried out here: nothing is frozen, and no made-up body names every wallet with its nonce."""
+"""Never carried out here: nothing is frozen, no made-up body names every wallet with its nonce or is a whole mandate,
+and a batch is signed as a message."""
 
 
 @pytest.mark.parametrize("governed", [False, pytest.param(True, marks=pytest.mark.long)], ids=["free", "governed"])

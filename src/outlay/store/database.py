@@ -214,16 +214,21 @@ class Database:
                 return self._read(function)
             except sa.exc.DBAPIError as error:
                 # A server that was started again has dropped every connection; what was read has had no effect.
-                if not _is_gone(error):
+                if not self._is_gone(error):
                     raise
             try:
                 return self._read(function)
             except sa.exc.DBAPIError as error:
-                if not _is_gone(error):
+                if not self._is_gone(error):
                     raise
                 raise Unavailable("the database does not answer; nothing has happened, try again") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    def _is_gone(self, error: sa.exc.DBAPIError) -> bool:
+        """Tell whether a connection ended, or there was none to be had; a file is always there."""
+        is_served = isinstance(self.where, str)
+        return error.connection_invalidated or (is_served and isinstance(error, sa.exc.OperationalError))
 
     def _read(self, function: Callable[[Unit], T]) -> T:
         with self._read_engine.begin() as unit:
@@ -377,11 +382,6 @@ class Database:
                 if time.monotonic() >= patience:
                     raise
             time.sleep(_ASK_PAUSE_S)
-
-
-def _is_gone(error: sa.exc.DBAPIError) -> bool:
-    """Tell whether a connection ended, or there was none to be had."""
-    return error.connection_invalidated or isinstance(error, sa.exc.OperationalError)
 
 
 def _parts(group: list[_Work]) -> list[list[_Work]]:
