@@ -51,7 +51,7 @@ SEEDS ?= 1000
 sim: setup ## simulate payouts under faults: SEEDS=N runs (1000 by default), or SEED=N to look at one
 	$(BIN)/python -m tests.sim.run $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
 
-bench: setup $(BENCH_READY) ## measure beside limits and rivals on this machine: ten minutes; writes bench/results/latest.json
+bench: setup $(BENCH_READY) ## measure beside limits and rivals on this machine (long); writes bench/results/latest.json
 	$(BIN)/python -m bench
 
 bench-long: setup $(BENCH_READY) ## the same with 1,000,000 payouts: hours; FOLDER=DIR keeps what it made, to go on later

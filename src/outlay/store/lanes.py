@@ -37,9 +37,10 @@ _SOME_TRANSACTIONS = _TRANSACTIONS.limit(sa.bindparam("most"))
 _COUNT = sa.select(sa.func.count()).select_from(transaction).where(_IN_STATES)
 # Asked for by themselves, and by expressions that no index of the transactions fits: else SQLite would rather look at
 # every transaction of the wallet than at the few attempts that are left.
-_OF_WALLET = sa.select(attempt.c.transaction_id).join(transaction, transaction.c.id == attempt.c.transaction_id)
 _OF_WALLET = (
-    _OF_WALLET.where(transaction.c.wallet_id.concat("") == sa.bindparam("wallet_id"))
+    sa.select(attempt.c.transaction_id)
+    .join(transaction, transaction.c.id == attempt.c.transaction_id)
+    .where(transaction.c.wallet_id.concat("") == sa.bindparam("wallet_id"))
     .order_by(transaction.c.nonce + 0)
     .limit(sa.bindparam("most"))
 )
