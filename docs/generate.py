@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import outlay
-from outlay import config
+from outlay import settings
 from outlay.core import errors, event, operation
 from outlay.core.transfer import ENDS, TRANSITIONS, State
 from outlay.web import contract
@@ -171,24 +171,28 @@ all routes with their permissions are in [routes](api.md), and what the contract
 # Configuration
 
 
-def settings() -> Iterator[tuple[str, str, str, str]]:
+def all_settings() -> Iterator[tuple[str, str, str, str]]:
     """Yield every setting: path, type, default (empty: required), description."""
     sections: dict[str, type[Any]] = {
-        "server": config.Server,
-        "networks.NAME": config.Network,
-        "networks.NAME.finality": config.Finality,
-        "networks.NAME.native": config.Native,
-        "assets": config.Token,
-        "policies": config.Policies,
-        "governance": config.Governance,
-        "webhooks": config.Webhooks,
-        "api": config.Api,
-        "signer": config.SignerSettings,
-        "signer.caps": config.SignerCap,
-        "sending": config.Sending,
-        "database": config.DatabaseSettings,
-        "limits": config.Limits,
-        "limits.endpoints": config.EndpointLimit,
+        "server": settings.Server,
+        "networks.NAME": settings.Network,
+        "networks.NAME.finality": settings.Finality,
+        "networks.NAME.native": settings.Native,
+        "assets": settings.Token,
+        "policies": settings.Policies,
+        "governance": settings.Governance,
+        "webhooks": settings.Webhooks,
+        "api": settings.Api,
+        "signer": settings.SignerSettings,
+        "signer.caps": settings.SignerCap,
+        "sending": settings.Sending,
+        "database": settings.DatabaseSettings,
+        "metrics": settings.Metrics,
+        "tracing": settings.Tracing,
+        "notify": settings.Notify,
+        "audit": settings.Audit,
+        "limits": settings.Limits,
+        "limits.endpoints": settings.EndpointLimit,
     }
     for name, kind in sections.items():
         for field in dataclasses.fields(kind):
@@ -230,7 +234,7 @@ def configuration_page() -> str:
     """Return docs/reference/configuration.md."""
     lines = [CONFIGURATION_INTRO]
     section = ""
-    for path, kind, default, doc in settings():
+    for path, kind, default, doc in all_settings():
         table = path.rpartition(".")[0]
         if table != section:
             section = table

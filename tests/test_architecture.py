@@ -27,7 +27,8 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "engine": frozenset({"actions", "chains", "prices", "store", "codec", "evidence", "core"}),
     "web": frozenset({"actions", "store", "evidence", "core"}),
     "client": frozenset({"core", "evidence"}),
-    "config": frozenset({"core"}),
+    "config": frozenset({"settings", "core"}),
+    "settings": frozenset({"core"}),
     "layout": frozenset({"config", "core"}),
     "locks": frozenset(),
 }
@@ -58,6 +59,7 @@ THIRD_PARTY: Mapping[str, frozenset[str]] = {
     "web": frozenset({"limits", "litestar", "msgspec", "structlog", "prometheus_client"}),
     "client": frozenset(),
     "config": frozenset(),
+    "settings": frozenset(),
     "layout": frozenset(),
     "locks": frozenset(),
 }
@@ -144,7 +146,7 @@ def wrong_arrows(modules: Modules) -> list[str]:
                 continue
             allowed = (
                 words[1] in ARROWS[module.part]
-                or (words[1] == "config" and module.part in READS_CONFIG)
+                or (words[1] in ("config", "settings") and module.part in READS_CONFIG)
                 or (target in SIGNER_FACE and module.part in MAY_ASK_THE_SIGNER)
             )
             if not allowed:

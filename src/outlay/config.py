@@ -6,7 +6,6 @@ Each setting carries its own documentation; ``docs/reference/configuration.md`` 
 import dataclasses
 import itertools
 import math
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,214 +18,31 @@ from outlay.core.address import parse_address
 from outlay.core.asset import Asset
 from outlay.core.errors import InvalidInput
 from outlay.core.money import parse_amount, parse_decimal
-
-TAGS = ("finalized", "safe")
-MEMORY = "memory"
-METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
-_RATE = re.compile(r"[1-9][0-9]{0,8} ?(?:/|per) ?(?:[1-9][0-9]{0,4} ?)?(?:second|minute|hour|day)s?")
-DEVELOPMENT_CHAINS = (1337, 31337)
-"""Chain ids that local test chains use: nothing on them is worth anything."""
-
-
-def _setting(doc: str, default: Any = dataclasses.MISSING) -> Any:
-    if default is dataclasses.MISSING:
-        return field(metadata={"doc": doc})
-    if isinstance(default, (dict, list)):
-        return field(default_factory=lambda: default, metadata={"doc": doc})
-    return field(default=default, metadata={"doc": doc})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """Where the API listens and what it is called from outside."""
-
-    host: str = _setting("address to listen on", "127.0.0.1")
-    port: int = _setting("TCP port to listen on", 8000)
-    public_url: str = _setting("how clients reach it; must match what they sign for", "http://localhost:8000")
-    rp_id: str = _setting("host name passkeys belong to; from public_url unless given", "")
-    allowed_origins: tuple[str, ...] = _setting("origins assertions may name; from public_url unless given", ())
-
-    @property
-    def relying_party(self) -> str:
-        """The host name passkeys belong to."""
-        return self.rp_id or (urlsplit(self.public_url).hostname or "")
-
-    @property
-    def origins(self) -> tuple[str, ...]:
-        """The origins an assertion may name."""
-        parts = urlsplit(self.public_url)
-        return self.allowed_origins or (f"{parts.scheme}://{parts.netloc}",)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finality:
-    """When a block counts as final on a network: exactly one of the two."""
-
-    blocks: int | None = _setting("this many blocks, the transaction's own included", None)
-    tag: str | None = _setting('the node\'s own tag, "finalized" or "safe"', None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Native:
-    """The coin a network charges its fees in."""
-
-    symbol: str = _setting("e.g. ETH")
-    decimals: int = _setting("decimal places", 18)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """One chain. The table's name is a Dfns network name; it may point at any chain."""
-
-    name: str = ""
-    chain_id: int = _setting("EIP-155 chain id; checked against every endpoint")
-    rpc_urls: tuple[str, ...] = _setting("JSON-RPC endpoints; sends go to all")
-    finality: Finality = _setting('when a block is final, e.g. { blocks = 12 } or { tag = "finalized" }')
-    native: Native = _setting("the native coin")
-    fee_cap: int = _setting("most native base units one payout may cost in fees")
-    trust: str = _setting(
-        '"quorum": what decides must be told alike by two endpoints (of two or more; the default then);'
-        ' "single": one endpoint is believed, which has to be written except on a development chain',
-        "",
-    )
-    fee_model: str = _setting('"eip1559" or "legacy" (one gas price, EIP-155)', "eip1559")
-    data_fee: str = _setting('fee beside the gas: "none", or "op-stack" (asked of the chain\'s price oracle)', "none")
-
-    @property
-    def is_development(self) -> bool:
-        """Whether the chain id is one that local test chains use."""
-        return self.chain_id in DEVELOPMENT_CHAINS
-
-    @property
-    def needs_agreement(self) -> bool:
-        """Whether two endpoints must tell the same before anything is decided by it."""
-        return self.trust == "quorum" or (not self.trust and len(self.rpc_urls) > 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
-    """One token that may be paid. A token that is not listed cannot be paid."""
-
-    network: str = _setting("name of a [networks] table")
-    kind: str = _setting('"Erc20"', "Erc20")
-    contract: str = _setting("contract address")
-    symbol: str = _setting("symbol, also the key into [prices.static]")
-    decimals: int = _setting("decimal places; a wrong number pays a wrong amount")
-    fee_cap: int | None = _setting("overrides the network's fee_cap", None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policies:
-    """What happens when no policy matches."""
-
-    default: str = _setting('"allow" or "block"', "allow")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Webhooks:
-    """How events are delivered."""
-
-    allow_private_addresses: bool = _setting("deliver to private and loopback addresses", False)
-    retry_schedule_s: tuple[int, ...] = _setting("seconds from the first attempt to each retry", (60, 720, 7200, 86400))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Api:
-    """Rules of the HTTP API."""
-
-    require_external_id: bool = _setting("refuse transfers without externalId", True)
-    queue_max: int = _setting("requests of payouts that may wait at once in one process; beyond it 429", 1000)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignerSettings:
-    """Where the signer finds what unlocks its keys."""
-
-    passphrase_file: str = _setting("file with the passphrase, mode 0600, outside the data directory", "")
-    socket: str = _setting("path of the signer's Unix socket; data/signer.sock unless given", "")
-    allow_uids: tuple[int, ...] = _setting("user ids that may talk to the signer beside its own", ())
-    request_max_age_s: int = _setting("seconds from the signing of a request to the first signature for it", 604800)
-    backend: str = _setting('where keys are: "keystore", "pkcs11" or "aws-kms"', "keystore")
-    pkcs11_module: str = _setting("path of the PKCS#11 library", "")
-    pkcs11_token: str = _setting("label of the PKCS#11 token; the passphrase file holds its PIN", "")
-    kms_region: str = _setting("AWS region of the keys", "")
-    kms_endpoint: str = _setting("another endpoint than the region's own", "")
-    caps: tuple["SignerCap", ...] = _setting("the signer's own limits; see [[signer.caps]]", ())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignerCap:
-    """A limit that the signer keeps by itself, in base units, whatever policies and approvals say."""
-
-    network: str = _setting("name of a network")
-    asset: str = _setting('"native", a contract address, or "fees" for what transactions may cost', "native")
-    window_s: int = _setting("seconds the sums and the count look back", 86400)
-    per_payout: int | None = _setting("most base units of one payout", None)
-    per_recipient: int | None = _setting("most base units to one recipient in the window", None)
-    total: int | None = _setting("most base units in the window", None)
-    count: int | None = _setting("most payouts in the window", None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sending:
-    """How payouts are put on the chain."""
-
-    ready_timeout_s: int = _setting("seconds an allowed payout may wait before it expires", 86400)
-    in_flight_max: int = _setting("unconfirmed transactions a wallet may have at once", 16)
-    unseen_max_s: int = _setting(
-        "seconds a nonce may be finally used without a receipt of ours before the wallet is stopped", 600
-    )
-    poll_s: float = _setting("seconds between looks at the chain", 1.0)
-    bump_after_s: int = _setting("seconds a sent transaction may stay unmined before its fees are raised", 36)
-    bump_every_s: int = _setting("seconds between further raises", 24)
-    void_after_s: int = _setting(
-        "seconds the oldest transaction of a wallet may sit at its fee cap before it is voided to free the lane", 1800
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Governance:
-    """How changes of settings are slowed down once a ``Policies:Modify`` policy is active."""
-
-    loosening_delay_s: int = _setting("seconds a change that is not proven tighter waits after its quorum", 86400)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointLimit:
-    """A limit on the calls of one route."""
-
-    method: str = _setting("of the calls, e.g. POST")
-    path: str = _setting("of the calls; * stands for one segment, e.g. /wallets/*/transfers")
-    limit: str = _setting("as the limits above")
-    per: str = _setting('"identity": each caller has its own; "organization": all share it', "identity")
-
-    def matches(self, method: str, path: str) -> bool:
-        """Tell whether a call counts."""
-        mine, given = self.path.split("/"), path.split("/")
-        same = len(mine) == len(given) and all(a in ("*", b) for a, b in zip(mine, given, strict=True))
-        return same and method == self.method
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How many calls are answered: "100/minute", "20 per 5 second"; empty: any number. Sliding windows."""
-
-    storage: str = _setting(
-        '"memory" (each process counts alone), or redis://HOST:PORT/DB for several API processes', "memory"
-    )
-    organization: str = _setting("calls of everybody who is known, together", "")
-    identity: str = _setting("calls of each person or service account", "")
-    anonymous: str = _setting("calls without a valid token, of each network address", "")
-    endpoints: tuple[EndpointLimit, ...] = _setting("limits on single routes; see [[limits.endpoints]]", ())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseSettings:
-    """Where the tables are."""
-
-    url: str = _setting("postgresql://user@host:port/database; the SQLite file data/outlay.db unless given", "")
-    password_file: str = _setting("file with its password, mode 0600; unless given, libpq looks where it does", "")
-    listen_url: str = _setting("the same without a pooler between: changes of other processes are seen at once", "")
+from outlay.settings import (
+    MEMORY,
+    METHODS,
+    RATE,
+    TAGS,
+    Api,
+    Audit,
+    DatabaseSettings,
+    EndpointLimit,
+    Finality,
+    Governance,
+    Limits,
+    Metrics,
+    Native,
+    Network,
+    Notify,
+    Policies,
+    Sending,
+    Server,
+    SignerCap,
+    SignerSettings,
+    Token,
+    Tracing,
+    Webhooks,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +61,10 @@ class Config:
     governance: Governance = field(default_factory=Governance)
     limits: Limits = field(default_factory=Limits)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    metrics: Metrics = field(default_factory=Metrics)
+    tracing: Tracing = field(default_factory=Tracing)
+    notify: Notify = field(default_factory=Notify)
+    audit: Audit = field(default_factory=Audit)
 
     def network(self, name: str) -> Network | None:
         """Return the network called ``name``, or None."""
@@ -368,6 +188,10 @@ def parse(text: str) -> Config:
         governance=_section(Governance, document.get("governance", {}), "governance"),
         limits=_limits(_table(document.get("limits", {}), "limits")),
         database=_section(DatabaseSettings, document.get("database", {}), "database"),
+        metrics=_section(Metrics, document.get("metrics", {}), "metrics"),
+        tracing=_section(Tracing, document.get("tracing", {}), "tracing"),
+        notify=_section(Notify, document.get("notify", {}), "notify"),
+        audit=_section(Audit, document.get("audit", {}), "audit"),
     )
     _check(config)
     return config
@@ -510,7 +334,7 @@ def _limits(entry: Mapping[str, Any]) -> Limits:
 
 
 def _check_rate(text: str, path: str) -> None:
-    if text and _RATE.fullmatch(text) is None:
+    if text and RATE.fullmatch(text) is None:
         raise InvalidInput('is written like "100/minute" or "20 per 5 second"', field=path)
 
 

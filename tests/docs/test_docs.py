@@ -17,7 +17,7 @@ import pytest
 import structlog
 
 from docs import generate
-from outlay import config
+from outlay import config, settings
 from outlay.cli.logs import set_up_logs
 from outlay.cli.playground import free_port
 from outlay.core.event import EVENT_KINDS
@@ -69,15 +69,17 @@ def test_generated_pages_are_current(name: str) -> None:
 
 def test_every_setting_is_documented() -> None:
     page = (ROOT / "docs/reference/configuration.md").read_text()
-    missing = [path for path, *_ in generate.settings() if f"| `{path.rpartition('.')[2]}` |" not in page]
+    missing = [path for path, *_ in generate.all_settings() if f"| `{path.rpartition('.')[2]}` |" not in page]
     assert missing == []
 
-    known = {path.rpartition(".")[2] for path, *_ in generate.settings()}
-    kinds = [kind for kind in vars(config).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
-    fields = {each.name for kind in kinds if kind not in (config.Config, config.Network) for each in _fields(kind)}
+    known = {path.rpartition(".")[2] for path, *_ in generate.all_settings()}
+    kinds = [kind for kind in vars(settings).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+    fields = {each.name for kind in kinds if kind is not settings.Network for each in _fields(kind)}
     assert fields <= known, "a setting without a description"
-    assert {each.name for each in _fields(config.Network)} - {"name"} <= known
-    assert {each.name for each in _fields(config.Config)} <= {path.split(".")[0] for path, *_ in generate.settings()}
+    assert {each.name for each in _fields(settings.Network)} - {"name"} <= known
+    assert {each.name for each in _fields(config.Config)} <= {
+        path.split(".")[0] for path, *_ in generate.all_settings()
+    }
 
 
 def _fields(kind: Any) -> tuple[Any, ...]:

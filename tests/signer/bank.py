@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from outlay.actions import wallets
 from outlay.actions.demand import demand_of
 from outlay.codec.signed import read_signed
-from outlay.config import SignerCap, SignerSettings
 from outlay.core.asset import NATIVE
+from outlay.settings import SignerCap, SignerSettings
 from outlay.signer import Demand, Purpose, Signed, SignerRefused, SignRequest, Why
 from outlay.signer.core import SignerCore
 from outlay.signer.journal import Journal

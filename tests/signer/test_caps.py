@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from outlay.config import SignerCap
 from outlay.core.seams import SECOND
+from outlay.settings import SignerCap
 from outlay.signer import Signed, SignerRefused, Why
 from outlay.signer.windows import Spend, Windows
 from tests.actions.world import ALICE, BOB, DOLLAR, FEE_CAP, NETWORK, USDC

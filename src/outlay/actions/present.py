@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from outlay.config import Config, Network
+from outlay.config import Config
 from outlay.core.asset import NATIVE, Asset
 from outlay.core.event import iso
 from outlay.core.fees import NATIVE_GAS, Fees, first_offer
@@ -18,6 +18,7 @@ from outlay.core.policy_document import read_policy, wire_document
 from outlay.core.price import Quote
 from outlay.core.transfer import State, wire_status
 from outlay.evidence.keys import fingerprint
+from outlay.settings import Network
 from outlay.store import approvals, lanes, permissions, transfers, users, wallets
 from outlay.store.database import Row, Unit
 

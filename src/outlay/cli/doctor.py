@@ -15,12 +15,13 @@ from outlay.chains import CallReverted, Finality
 from outlay.chains.evm import EvmChain
 from outlay.chains.rpc import HttpTransport, JsonRpc
 from outlay.codec.evm import DECIMALS_SELECTOR
-from outlay.config import Config, Network, Token, load
+from outlay.config import Config, load
 from outlay.core.errors import OutlayError
 from outlay.core.policy import POLICIES_MODIFY, Policy, RequestApproval, matches
 from outlay.evidence.history import verify_history
 from outlay.evidence.record import CLOCKS_APART
 from outlay.layout import Layout
+from outlay.settings import Network, Token
 from outlay.signer import Freeze, Scope, SignerStatus
 from outlay.signer.client import SignerClient
 from outlay.signing import open_keys

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from outlay.codec.evm import Eip1559, Legacy, tx_hash
-from outlay.config import SignerSettings
 from outlay.core.errors import InvalidInput, SignerRefused
 from outlay.core.seams import Clock
 from outlay.evidence.mandated import is_mandated
 from outlay.evidence.state import History
+from outlay.settings import SignerSettings
 from outlay.signer import Demand, Purpose, Scope, Signed, SignedAttempt, SignRequest, Why
 from outlay.signer.backend import Keys
 from outlay.signer.checks import (

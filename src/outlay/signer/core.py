@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from outlay.config import SignerSettings
 from outlay.core.errors import InvalidInput, InvariantBroken, SignerRefused
 from outlay.core.faultpoint import fault
 from outlay.core.ids import KEY, new_id
@@ -18,6 +17,7 @@ from outlay.evidence.canonical import digest, read_canonical
 from outlay.evidence.history import History, Replay
 from outlay.evidence.record import CHANGE_APPLIED, RecordBroken, record_hash
 from outlay.evidence.state import Reseed
+from outlay.settings import SignerSettings
 from outlay.signer import Demand, Freeze, JournalSlot, PublicKey, Scope, Signed, SignerStatus, SignRequest, Why
 from outlay.signer.backend import Keys
 from outlay.signer.batch import Batch

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
-from outlay.config import SignerSettings
 from outlay.core.seams import Clock
+from outlay.settings import SignerSettings
 from outlay.signer import Freeze, JournalSlot, PublicKey, Scope, Signed, SignerRefused, SignerStatus, SignRequest
 from outlay.signer.backend import Keys
 from outlay.signer.core import SignerCore, key_id

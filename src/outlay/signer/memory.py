@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from outlay.config import SignerSettings
 from outlay.core.errors import SignerRefused
 from outlay.core.seams import SECOND, Clock, Instant
+from outlay.settings import SignerSettings
 from outlay.signer import Freeze, Why
 from outlay.signer.journal_rows import RESEEDED, Entry, KeyRow, Rows, SlotRow
 from outlay.signer.windows import Spend, Windows

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from outlay.config import SignerCap
 from outlay.core.seams import SECOND, Instant
+from outlay.settings import SignerCap
 
 FEES = "fees"
 """What a cap names as asset to bound what transactions may cost."""

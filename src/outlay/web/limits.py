@@ -16,8 +16,8 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 from limits.storage import storage_from_string
 
-from outlay.config import MEMORY, Limits
 from outlay.core.errors import TooManyRequests
+from outlay.settings import MEMORY, Limits
 
 FALL_BACK_S = 10.0
 """How long each process counts for itself after the shared store did not answer."""
