@@ -15,6 +15,7 @@ from bench import (
     admission,
     chart,
     confirmed,
+    deliveries,
     growth,
     paths,
     policies,
@@ -43,6 +44,7 @@ MEASURES: Mapping[str, Callable[[Scenario, Stand], list[Row]]] = {
     "growth": growth.measure,
     "pool": paths.measure_pool,
     "provider": paths.measure_provider,
+    "deliveries": deliveries.measure,
     "soak": soak.measure,
 }
 

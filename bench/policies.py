@@ -22,7 +22,7 @@ from outlay.core.policy import (
     RecipientWhitelist,
     RequestApproval,
     Rule,
-    evaluate,
+    evaluate_all,
     verdict,
 )
 from outlay.core.velocity import Scope, Window
@@ -69,7 +69,7 @@ def requests() -> list[tuple[Facts, Window]]:
 
 def judge(facts: Facts, window: Window) -> str:
     """Return the product's verdict, with every policy's trace made on the way."""
-    return verdict([evaluate(policy, facts, window) for policy in POLICIES], default="allow").kind
+    return verdict(evaluate_all(POLICIES, facts, (window,) * len(POLICIES)), default="allow").kind
 
 
 def cedar_text() -> str:

@@ -19,8 +19,9 @@ from typing import Any
 
 import outlay
 from outlay import settings
-from outlay.core import errors, event, operation
+from outlay.core import errors, operation
 from outlay.core.transfer import ENDS, TRANSITIONS, State
+from outlay.observe import catalog
 from outlay.web import contract
 from outlay.web.app import create_app
 
@@ -55,6 +56,8 @@ OPEN_ROUTES: Mapping[str, str] = {
     "POST /auth/login": "none",
     "POST /auth/registration/init": "none",
     "POST /auth/registration": "the temporary token of the call before",
+    "GET /health/live": "none",
+    "GET /health/ready": "none",
     "GET /v1/health": "none",
     "GET /v1/webhook-key": "none",
 }
@@ -95,47 +98,6 @@ there when one member of the request is to blame. The same message also stands o
 What to do follows from the family. A refusal by the action itself (404, 409, 412, a field's value) spends the signed
 challenge: sign again for another try. A body that cannot be read, a missing token or permission, a signature that does
 not fit, and 503 spend nothing.
-"""
-
-EVENTS_PAGE = """\
-# Events
-
-Subscribe with `POST /webhooks {{url, events}}`; `*` means every kind, also those of later versions. How to check a
-signature: [verify webhooks](../how-to/verify-webhooks.md).
-
-| kind | what happened | `data` |
-| --- | --- | --- |
-{rows}
-## The body
-
-Compact ASCII JSON. The signature covers exactly these bytes.
-
-| member | meaning |
-| --- | --- |
-| `id` | this attempt, `whe-…`: new each time |
-| `kind` | one of the above |
-| `date` | when it happened, ISO 8601 in UTC with milliseconds |
-| `data` | the object as it was then: the same in every attempt |
-| `timestampSent` | when this attempt was sent, Unix seconds |
-| `deliveryAttempt` | 1 for the first |
-| `retryOf` | the attempt before this one; absent in the first |
-
-## The headers
-
-| header | meaning |
-| --- | --- |
-| `X-DFNS-WEBHOOK-SIGNATURE` | `sha256=` and the HMAC-SHA256 of the body, in hex; the key is the secret's whole text |
-| `webhook-id` | the event, `evt-…`: **the same in every attempt**; drop what you have seen |
-| `webhook-timestamp` | when this attempt was sent, Unix seconds |
-| `webhook-signature` | Standard Webhooks: `v1` (HMAC) and `v1a` (Ed25519) over id, timestamp and body |
-
-## Delivery
-
-An event is stored in the unit that makes its change: it exists exactly if the change does. Only the answer 200 counts
-as taken. Anything else is tried again {offsets} seconds after the first attempt (setting
-`webhooks.retry_schedule_s`), then parked: kept, counted by `outlay doctor`, never dropped. The order of arrival is not
-promised: go by the status in the object. Each endpoint has a queue of its own, so a dead one delays no other. An
-attempt may take 10 seconds. Redirects are not followed. `POST /webhooks/{{id}}/ping` sends a made-up `{ping}`.
 """
 
 ROUTES_INTRO = """\
@@ -312,27 +274,7 @@ def _title(family: type[errors.OutlayError]) -> str:
 
 def events_page() -> str:
     """Return docs/reference/events.md."""
-    rows = "".join(f"| `{kind}` | {_cell(text)} | {_data_of(kind)} |\n" for kind, text in event.EVENT_KINDS.items())
-    offsets = ", ".join(str(seconds) for seconds in event.RETRY_SCHEDULE_S)
-    return HEADER + EVENTS_PAGE.format(rows=rows, offsets=offsets, ping=event.PING_KIND)
-
-
-def _data_of(kind: str) -> str:
-    if kind.startswith("wallet.transfer."):
-        return "`transferRequest`"
-    members = {
-        "policy.triggered": "`policyEvaluation` with policy, activity and context",
-        "policy.approval.pending": "`approval`",
-        "policy.approval.resolved": "`approval`",
-        "change.requested": "`changeRequest`, `admins`",
-        "change.resolved": "`changeRequest`, `admins`",
-        "wallet.created": "`wallet`",
-        "wallet.tags.modified": "`wallet`, `tagsAdded`, `tagsRemoved`",
-        "wallet.balance.low": "`balance`",
-        "refill.proposed": "`proposal`",
-        "wallet.blockchainevent.detected": "`blockchainEvent`",
-    }
-    return members[kind]
+    return HEADER + str(importlib.import_module("docs.event_page").page())
 
 
 # Routes
@@ -540,6 +482,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
 BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "ARCHITECTURE.md": {"states": state_table},
     "docs/concepts.md": {"diagram": state_diagram},
+    "docs/operate/metrics.md": {"metrics": catalog.table},
 }
 """Page -> name of a block between ``<!-- begin NAME … -->`` and ``<!-- end NAME -->`` -> what writes it."""
 
@@ -571,6 +514,7 @@ def generated() -> dict[str, str]:
 
 def main() -> None:
     """Write what has changed and name it."""
+    sys.path.insert(0, str(ROOT))
     for path, text in generated().items():
         target = ROOT / path
         if not target.is_file() or target.read_text() != text:

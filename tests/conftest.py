@@ -37,6 +37,7 @@ ONLY_SQLITE = {
     "tests/signer/test_database_is_the_enemy.py": "the enemy of the signer writes SQL as SQLite spells it",
     "tests/docs/": "the pages copy and restore the database file",
     "tests/mutants/": "each broken rule names tests that run on SQLite",
+    "tests/monitoring/test_live.py::test_the_commands": "doctor finds fault with a server that does not fsync",
 }
 """What cannot run on PostgreSQL, and why; the rules they prove hold there because its writers take turns as SQLite's
 do, and what is PostgreSQL's own has tests of its own (tests/store/test_postgresql.py, tests/fleet)."""

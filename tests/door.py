@@ -449,20 +449,42 @@ def _organization(db: Database, config: configuration.Config, clock: StillClock,
 
 
 @contextlib.contextmanager
-def open_door(folder: Path, *, extra: str = "") -> Iterator[Door]:
+def open_door_now(folder: Path, *, extra: str = "") -> Iterator[Door]:
+    """Serve as ``open_door`` does, with a clock that shows the time of day."""
+    ended = threading.Event()
+    with open_door(folder, extra=extra, begins=time.time_ns() // 1000) as door:
+
+        def tick() -> None:
+            while not ended.wait(0.02):
+                door.clock.instant = time.time_ns() // 1000
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield door
+        finally:
+            ended.set()
+            thread.join()
+
+
+@contextlib.contextmanager
+def open_door(folder: Path, *, extra: str = "", begins: Instant | None = None) -> Iterator[Door]:
     """Serve a new organization without policies on a free local port until the block ends.
 
     Args:
         folder: an empty directory.
         extra: lines appended to the configuration.
+        begins: where the clock stands.
     """
-    with postgres.database(folder / "outlay.db") as where, _open_door(where, folder, extra) as door:
+    clock = StillClock()
+    clock.instant = begins or clock.instant
+    with postgres.database(folder / "outlay.db") as where, _open_door(where, folder, extra, clock) as door:
         yield door
 
 
 @contextlib.contextmanager
-def _open_door(where: Path | str, folder: Path, extra: str) -> Iterator[Door]:
-    clock, entropy, courier, chains = StillClock(), SystemEntropy(), StubCourier(), StubChains()
+def _open_door(where: Path | str, folder: Path, extra: str, clock: StillClock) -> Iterator[Door]:
+    entropy, courier, chains = SystemEntropy(), StubCourier(), StubChains()
     config = configuration.parse(CONFIGURATION + extra)
     db = Database(where)
     if isinstance(where, Path):

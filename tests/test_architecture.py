@@ -26,6 +26,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "prices": frozenset({"core"}),
     "engine": frozenset({"actions", "chains", "prices", "store", "codec", "evidence", "core"}),
     "web": frozenset({"actions", "store", "evidence", "core"}),
+    "observe": frozenset({"engine", "actions", "chains", "store", "core"}),
     "client": frozenset({"core", "evidence"}),
     "config": frozenset({"settings", "core"}),
     "settings": frozenset({"core"}),
@@ -37,27 +38,28 @@ ARROWS: Mapping[str, frozenset[str]] = {
 COMPOSITION = frozenset({"", "__main__", "app", "child", "cli", "signing", "system"})
 """What may import anything: ``app`` and ``child`` for the server, ``signing`` for the signer."""
 
-READS_CONFIG = frozenset({"actions", "engine", "signer", "web"})
+READS_CONFIG = frozenset({"actions", "engine", "observe", "signer", "web"})
 """Who may know the configuration's type; ``outlay.config`` itself knows only ``core``."""
 
 SIGNER_FACE = frozenset({"outlay.signer", "outlay.signer.client", "outlay.signer.wire"})
 """What others may know of the signer: its protocol, the client of its process, and what goes between."""
 
-MAY_ASK_THE_SIGNER = frozenset({"engine", "web"})
-"""``engine`` has transactions signed; ``web`` has a wallet's key created."""
+MAY_ASK_THE_SIGNER = frozenset({"engine", "observe", "web"})
+"""``engine`` has transactions signed; ``web`` has a wallet's key created; ``observe`` asks whether it answers."""
 
 THIRD_PARTY: Mapping[str, frozenset[str]] = {
     "core": frozenset({"tiny_keccak"}),
     "codec": frozenset(),
     "evidence": frozenset({"cryptography"}),
-    "store": frozenset({"sqlalchemy", "alembic"}),
+    "store": frozenset({"sqlalchemy", "alembic", "msgspec"}),
     "actions": frozenset(),
     "chains": frozenset({"aiohttp", "yarl", "structlog"}),
     "signer": frozenset({"coincurve", "argon2", "cryptography", "pkcs11", "boto3", "botocore"}),
     "prices": frozenset({"aiohttp"}),
-    "engine": frozenset({"aiohttp", "yarl", "cryptography", "psycopg", "structlog", "prometheus_client"}),
-    "web": frozenset({"limits", "litestar", "msgspec", "structlog", "prometheus_client"}),
-    "client": frozenset(),
+    "engine": frozenset({"aiohttp", "yarl", "cryptography", "psycopg", "structlog"}),
+    "web": frozenset({"limits", "litestar", "msgspec", "structlog"}),
+    "observe": frozenset({"prometheus_client", "opentelemetry", "structlog"}),
+    "client": frozenset({"cryptography"}),
     "config": frozenset(),
     "settings": frozenset(),
     "layout": frozenset(),

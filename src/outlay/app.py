@@ -19,19 +19,22 @@ from outlay.chains import Chain, Finality
 from outlay.chains.evm import EvmChain
 from outlay.chains.rpc import HttpTransport, JsonRpc
 from outlay.child import SignerChild
+from outlay.cli.logs import COUNTS
 from outlay.config import Config, load
 from outlay.core.asset import Asset
 from outlay.core.errors import InvalidInput, InvariantBroken, OutlayError, Unavailable
 from outlay.core.fees import Fees
+from outlay.engine.anchor import Anchoring
 from outlay.engine.balance import Balance
 from outlay.engine.capacity import Capacity
 from outlay.engine.confirm import Confirm
+from outlay.engine.delays import Delays
 from outlay.engine.deliver import Deliver
 from outlay.engine.egress import Egress
 from outlay.engine.expire import Expire
 from outlay.engine.leases import HOUSEKEEPING, RENEW_S, Fenced, Leases
 from outlay.engine.listen import listen
-from outlay.engine.loop import Loops
+from outlay.engine.notify import NOTIFY, Collect, Courier, channels
 from outlay.engine.offers import data_fee_of
 from outlay.engine.reconcile import Reconcile
 from outlay.engine.recover import Recover
@@ -44,7 +47,9 @@ from outlay.evidence.attestation import new_key_pair
 from outlay.evidence.keys import load_public_key, normal_pem
 from outlay.evidence.seal import SealingKeys
 from outlay.layout import Layout, write_secret
+from outlay.observe.watcher import Watcher
 from outlay.prices.static import StaticPrices
+from outlay.settings import Network
 from outlay.signer import SignerStatus
 from outlay.signer.client import SignerClient
 from outlay.signing import create_journal, create_keys
@@ -160,6 +165,7 @@ class Application:
         self._lock, is_alone = _lock(layout, role)
         self._clock, self._entropy = SystemClock(), SystemEntropy()
         self.db = Database(_prepare(layout, self.config, role, is_alone=is_alone))
+        self.db.clock = self._clock
         home = locks.name(self._lock)
         self._leases = Leases(self.db, self._clock, holder=f"{home}-{os.getpid()}-{secrets.token_hex(4)}")
         if is_alone:
@@ -173,7 +179,19 @@ class Application:
         self._child = SignerChild(layout.root) if role is Role.SERVE else None
         self._webhook_key = _webhook_key(layout)
         self._transport = HttpTransport()
-        self._loops = Loops()
+        self._watcher = Watcher(
+            self.db,
+            self._clock,
+            self.config,
+            role=role.value,
+            has_engine=role is not Role.API,
+            data=layout.data,
+            socket=layout.socket(self.config),
+            is_open=lambda: self._is_open,
+            log_counts=COUNTS,
+        )
+        self._signer.on_refusal = self._watcher.meter.count_refusal
+        self._loops = self._watcher.loops
         self._beginning: asyncio.Task[None] | None = None
         self._is_open = False
         self._listen_url = layout.listen_url(self.config)
@@ -183,6 +201,7 @@ class Application:
         self._target: int | None = None
         self._deliver: Deliver | None = None
         self._egress: Egress | None = None
+        self._anchoring: Anchoring | None = None
         self._chains: Mapping[str, Chain] = {}
 
     def asgi(self, *, engine: bool = True) -> "Litestar":
@@ -203,6 +222,9 @@ class Application:
             webhook_public_key=public_key_text(self._webhook_key),
             limiter=Limiter.of(self.config.limits),
             is_open=lambda: self._is_open,
+            is_live=self._watcher.health.is_live,
+            is_ready=self._watcher.health.is_ready,
+            on_admitted=self._watcher.count_admission,
         )
         starting = [self.start] if engine else []
         self._is_open = not engine
@@ -214,6 +236,7 @@ class Application:
             self,
             on_startup=starting,
             on_shutdown=[self.stop],
+            on_call=self._watcher.meter.count_call,
         )
 
     async def check_url(self, url: str) -> None:
@@ -245,7 +268,7 @@ class Application:
         return await self._compare().signer_state()
 
     def _compare(self) -> Reconcile:
-        return Reconcile(self.db, self._clock, self.config, self._chains, self._signer)
+        return Reconcile(*self._parts, self._chains, self._signer)
 
     async def balances(self, address: str, assets: Sequence[Asset]) -> Sequence[int | None]:
         """Return the newest balance of each asset of one network in base units, in order; None: no token answers."""
@@ -258,17 +281,8 @@ class Application:
 
     async def start(self) -> None:
         """Start what this role runs. Writes are refused until the database is known not to be an older copy."""
-        self._chains = {
-            name: EvmChain(
-                JsonRpc(
-                    network.rpc_urls, self._transport, chain_id=network.chain_id, agreement=network.needs_agreement
-                ),
-                Finality(blocks=network.finality.blocks, tag=network.finality.tag),
-                fee_model=network.fee_model,
-                data_fee=network.data_fee,
-            )
-            for name, network in self.config.networks.items()
-        }
+        await self._watcher.start()
+        self._chains = {name: self._make_chain(network) for name, network in self.config.networks.items()}
         self._egress = Egress(allow_private_addresses=self.config.webhooks.allow_private_addresses)
         self._deliver = Deliver(
             self.db,
@@ -277,12 +291,25 @@ class Application:
             self._egress,
             signing_key=self._webhook_key,
             schedule_s=self.config.webhooks.retry_schedule_s,
+            disable_after_s=self.config.webhooks.disable_after_s,
             leases=self._leases,
         )
+        house = Fenced(self.db, self._leases, HOUSEKEEPING)
+        self._anchoring = Anchoring(house, *self._parts[1:], key=self._webhook_key, egress=self._egress)
         if self._child is not None:
             await self._child.start()
         self._beginning = asyncio.create_task(self._begin(self._deliver), name="begin")
         await asyncio.wait([self._beginning], timeout=BEGIN_MAX_S)
+
+    def _make_chain(self, network: Network) -> Chain:
+        watcher = self._watcher.watch_rpc(network.name, len(network.rpc_urls))
+        agreement = network.needs_agreement
+        rpc = JsonRpc(
+            network.rpc_urls, self._transport, chain_id=network.chain_id, agreement=agreement, watcher=watcher
+        )
+        self._watcher.add_rpc(network.name, rpc)
+        finality = Finality(blocks=network.finality.blocks, tag=network.finality.tag)
+        return EvmChain(rpc, finality, fee_model=network.fee_model, data_fee=network.data_fee)
 
     async def _begin(self, deliver: Deliver) -> None:
         """Recover, or wait for the worker that does; then open the door and start the loops."""
@@ -293,14 +320,27 @@ class Application:
         self._leases.want(HOUSEKEEPING)
         self._loops.start([("leases", self._leases.step, RENEW_S)])
         await _until_done("recovering", self._may_begin)
+        await _until_done("checking_audit_log", self._check_log)
         self._is_open = True
         house = self._leases.alone(HOUSEKEEPING, self._housekeeping())
         sending, watching = self._lane_loops()
+        telling = self._telling()
         await _until_done("leasing", self._lease)
-        self._loops.start([*watching, ("housekeeping", house, HOUSEKEEPING_S)])
+        self._loops.start([*watching, ("housekeeping", house, HOUSEKEEPING_S), *telling])
         self._loops.start([*sending, ("deliver", deliver.step, self._idle_s)], are_woken=True)
         if self._listen_url:
             self._listening = asyncio.create_task(listen(self._listen_url, self._loops.wake), name="listen")
+
+    async def _check_log(self) -> bool:
+        """Check what is new in the audit log before the door opens, in the process that keeps house."""
+        if self._leases.fence(HOUSEKEEPING) is not None:
+            await self._anchor().step()
+        return True
+
+    def _anchor(self) -> Anchoring:
+        if self._anchoring is None:
+            raise Unavailable("the server is starting")
+        return self._anchoring
 
     async def _lease(self) -> bool:
         await self._leases.step()
@@ -318,14 +358,17 @@ class Application:
         expire = Expire(db, self._clock, self._entropy, self.config)
         capacity = Capacity(db, self._clock, self._entropy, self.config)
         refill = Refill(db, self._clock, self._entropy, self.config, StaticPrices(self.config.prices).find)
-        reconcile = Reconcile(db, self._clock, self.config, self._chains, self._signer)
+        reconcile = Reconcile(db, *self._parts[1:], self._chains, self._signer)
+        anchoring = self._anchor()
+
+        delays = Delays(db, *self._parts[1:])
 
         async def step() -> bool:
             if self._recovered != self._leases.fence(HOUSEKEEPING):
                 # Taken over: what the process before did not finish is gone over again.
                 await self._recover()
             moved, failed = False, None
-            for each in (expire.step, capacity.step, refill.step, reconcile.step):
+            for each in (expire.step, capacity.step, refill.step, reconcile.step, delays.step, anchoring.step):
                 try:
                     moved = await each() or moved
                 except Exception as error:
@@ -357,10 +400,21 @@ class Application:
             self._leases.want(watching)
             parts = (Fenced(self.db, self._leases, watching), *self._parts[1:])
             confirm = Confirm(*parts, self._chains, networks=only)
-            balance = Balance(*parts, self._chains, networks=only)
+            balance = Balance(*parts, self._chains, networks=only, compared=self._watcher.compared)
             look = self._leases.alone(watching, _both(confirm.step, balance.step))
             looks.append((f"confirm {name}", look, self.config.sending.poll_s))
         return sends, looks
+
+    def _telling(self) -> list[Loop]:
+        """Return the loops that tell people what happened, where the settings name a way to them."""
+        if not self.config.notify.is_on or self._egress is None:
+            return []
+        self._leases.want(NOTIFY)
+        parts = (Fenced(self.db, self._leases, NOTIFY), self._clock, self.config)
+        steps = {"notify": Collect(*parts).step}
+        for name, channel in channels(self.config, self._egress, self.layout.read_secret).items():
+            steps[f"notify {name}"] = Courier(*parts, name, channel).step
+        return [(name, self._leases.alone(NOTIFY, step), HOUSEKEEPING_S) for name, step in steps.items()]
 
     async def _recover(self) -> bool:
         fence = self._leases.fence(HOUSEKEEPING)
@@ -397,6 +451,8 @@ class Application:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
         await self._loops.stop()
+        await self._watcher.stop()
+        await self._anchor_last()
         if self._deliver is not None:
             await self._deliver.stop()
         await self._give_back()
@@ -406,6 +462,14 @@ class Application:
             await self._child.stop()
         self.db.close()
         os.close(self._lock)
+
+    async def _anchor_last(self) -> None:
+        """Keep the newest hash of the audit log in its second place, in the process that keeps house."""
+        try:
+            if self._anchoring is not None and self._leases.fence(HOUSEKEEPING) is not None:
+                await self._anchoring.anchor()
+        except OutlayError as error:
+            log.warning("anchor_failed", place="any", message=error.message)
 
     async def _give_back(self) -> None:
         """Release what is leased, so that other processes go on at once; if that fails, it runs out."""

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from outlay.core.address import parse_address
 from outlay.core.asset import Asset
 from outlay.core.errors import InvalidInput
+from outlay.core.message import is_address
 from outlay.core.money import parse_amount, parse_decimal
 from outlay.settings import (
     MEMORY,
@@ -65,6 +66,14 @@ class Config:
     tracing: Tracing = field(default_factory=Tracing)
     notify: Notify = field(default_factory=Notify)
     audit: Audit = field(default_factory=Audit)
+    _named: dict[str, dict[str, Asset]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Name the assets: every payout asks for one about ten times."""
+        for network, chain in self.networks.items():
+            named = self._named[network] = {}
+            for each in self._assets_of(network, chain):
+                named.setdefault(each.key, each)
 
     def network(self, name: str) -> Network | None:
         """Return the network called ``name``, or None."""
@@ -72,16 +81,13 @@ class Config:
 
     def find_asset(self, network: str, key: str) -> Asset | None:
         """Return the asset ``key`` (``native`` or a contract in lower case) of ``network``, or None."""
-        for asset in self.assets_of(network):
-            if asset.key == key:
-                return asset
-        return None
+        return self._named.get(network, {}).get(key)
 
     def assets_of(self, network: str) -> tuple[Asset, ...]:
         """Return the native coin and the listed tokens of ``network``."""
-        chain = self.networks.get(network)
-        if chain is None:
-            return ()
+        return tuple(self._named.get(network, {}).values())
+
+    def _assets_of(self, network: str, chain: Network) -> tuple[Asset, ...]:
         coin = Asset(
             network=network,
             kind="Native",
@@ -163,13 +169,22 @@ def load(path: Path) -> Config:
     return parse(text)
 
 
+def with_metrics_port(config: Config, port: int | None) -> Config:
+    """Return the configuration with another port for metrics; None: as it is. Raises InvalidInput."""
+    if port is None:
+        return config
+    changed = dataclasses.replace(config, metrics=dataclasses.replace(config.metrics, port=port))
+    _check(changed)
+    return changed
+
+
 def parse(text: str) -> Config:
     """Read a configuration from TOML text. See ``load``."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"not valid TOML: {error}", field="configuration") from error
-    known = {each.name for each in dataclasses.fields(Config)}
+    known = {each.name for each in dataclasses.fields(Config) if each.init}
     _refuse_unknown(document, known, "")
     networks = {
         name: dataclasses.replace(_network(_table(entry, f"networks.{name}"), name), name=name)
@@ -217,11 +232,20 @@ def _check(config: Config) -> None:
         raise InvalidInput("names a host and a port, and nothing else", field="server.public_url")
     if not 0 <= config.server.port <= 65535:
         raise InvalidInput("must be 0 to 65535", field="server.port")
+    if not 0 <= config.metrics.port <= 65535:
+        raise InvalidInput("must be 0 to 65535; 0: no listener", field="metrics.port")
+    collector = urlsplit(config.tracing.endpoint)
+    if config.tracing.endpoint and (collector.scheme not in ("http", "https") or not collector.netloc):
+        raise InvalidInput("is http(s)://HOST:PORT/v1/traces of an OTLP collector", field="tracing.endpoint")
     for name in ("url", "listen_url"):
         _check_database_url(getattr(config.database, name), f"database.{name}")
+    _check_notify(config.notify)
+    _check_audit(config.audit)
     schedule = config.webhooks.retry_schedule_s
     if any(later <= earlier for earlier, later in itertools.pairwise((0, *schedule))):
         raise InvalidInput("must ascend, each greater than 0", field="webhooks.retry_schedule_s")
+    if not 0 <= config.webhooks.disable_after_s <= 365 * 86400:
+        raise InvalidInput("must be 0 to 31536000: a year", field="webhooks.disable_after_s")
     seen = set()
     for index, token in enumerate(config.assets):
         if token.network not in config.networks:
@@ -229,6 +253,28 @@ def _check(config: Config) -> None:
         if (token.network, token.contract) in seen:
             raise InvalidInput("is listed twice", field=f"assets[{index}].contract")
         seen.add((token.network, token.contract))
+
+
+def _check_audit(audit: Audit) -> None:
+    if audit.anchor_every_s < 1:
+        raise InvalidInput("must be greater than 0", field="audit.anchor_every_s")
+    if audit.anchor_url and urlsplit(audit.anchor_url).scheme not in ("http", "https"):
+        raise InvalidInput("is an http or https URL", field="audit.anchor_url")
+
+
+def _check_notify(notify: Notify) -> None:
+    if not 1 <= notify.smtp_port <= 65535:
+        raise InvalidInput("must be 1 to 65535", field="notify.smtp_port")
+    if notify.smtp_security not in ("starttls", "tls", "none"):
+        raise InvalidInput('must be "starttls", "tls" or "none"', field="notify.smtp_security")
+    if notify.smtp_user and (notify.smtp_security == "none" or not notify.smtp_password_file):
+        raise InvalidInput("needs smtp_password_file, and a connection that is encrypted", field="notify.smtp_user")
+    if notify.smtp_host and not is_address(notify.mail_from):
+        raise InvalidInput("must be an e-mail address", field="notify.mail_from")
+    if not all(is_address(each) for each in notify.mail_to):
+        raise InvalidInput("must be e-mail addresses", field="notify.mail_to")
+    if notify.remind_every_s < 0 or not 1 <= notify.per_minute_max <= 1000:
+        raise InvalidInput("needs remind_every_s of 0 or more, and per_minute_max of 1 to 1000", field="notify")
 
 
 def _check_database_url(text: str, path: str) -> None:

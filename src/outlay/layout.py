@@ -108,6 +108,17 @@ class Layout:
         named = config.signer.passphrase_file
         return self.root / named if named else self.passphrase
 
+    def read_secret(self, named: str) -> str:
+        """Return what is in a file of this deployment that the configuration names.
+
+        Raises:
+            OSError: missing, or others can read it.
+        """
+        try:
+            return read_passphrase(self.root / named).decode(errors="replace")
+        except SignerUnavailable as error:
+            raise OSError(error.message) from None
+
     def socket(self, config: Config) -> Path:
         """Return where the signer listens."""
         named = config.signer.socket

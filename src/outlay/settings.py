@@ -114,6 +114,9 @@ class Webhooks:
 
     allow_private_addresses: bool = setting("deliver to private and loopback addresses", False)
     retry_schedule_s: tuple[int, ...] = setting("seconds from the first attempt to each retry", (60, 720, 7200, 86400))
+    disable_after_s: int = setting(
+        "seconds of nothing but failures after which a webhook is switched off; 0: never", 432_000
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +238,26 @@ class Notify:
     """Messages to people, without Prometheus: approvals that wait, and what an operator has to look at now."""
 
     smtp_host: str = setting("mail server; empty: no mail", "")
+    smtp_port: int = setting("its port", 587)
+    smtp_security: str = setting('"starttls", "tls" from the first byte, or "none" (then without a user)', "starttls")
+    smtp_ca_file: str = setting("certificates to trust beside the system's, for a mail server of your own", "")
+    smtp_user: str = setting("whom to log in as; empty: nobody", "")
+    smtp_password_file: str = setting("file with the password, mode 0600", "")
+    mail_from: str = setting("address the mail comes from", "")
+    mail_to: tuple[str, ...] = setting("addresses of the operators: they get what has to be looked at now", ())
+    mail_approvers: bool = setting(
+        "mail approvals to those who may vote, and changes to every admin, at their usernames; false: to mail_to", True
+    )
+    chat_url_file: str = setting(
+        "file, mode 0600, with the URL of a Slack-compatible incoming webhook; empty: none", ""
+    )
+    remind_every_s: int = setting("seconds between reminders of an approval that waits; 0: none", 14400)
+    per_minute_max: int = setting("messages to one place in a minute; what is more comes as one", 10)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is told to anybody."""
+        return bool(self.smtp_host or self.chat_url_file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,3 +265,5 @@ class Audit:
     """The audit log, and where its head is kept a second time."""
 
     anchor_file: str = setting("file on another disk that every new head is appended to; empty: none", "")
+    anchor_url: str = setting("URL that every new head is posted to; empty: none", "")
+    anchor_every_s: int = setting("seconds between anchors; one is made at every stop as well", 600)

@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import threading
 import time
 
 from outlay.core import faultpoint
@@ -11,8 +12,14 @@ from outlay.core.seams import Instant
 CRASH_VARIABLE = "OUTLAY_CRASH_AT"
 """For the crash suite: ``LABEL`` or ``LABEL:N`` kills the process at the Nth passing of a labelled point."""
 
+FREEZE_VARIABLE = "OUTLAY_FREEZE_AT"
+"""The same, but the process stops there until it is let go on (SIGCONT), as one that was starved of its processor."""
+
 SIGNER_LABELS = "signer."
 """How the labels of points in the signer begin: they kill the signer's process, all others the server's."""
+
+
+_IDENTIFIER, _PAGE = 17, 2040
 
 
 class SystemClock:
@@ -24,16 +31,37 @@ class SystemClock:
 
 
 class SystemEntropy:
-    """The operating system's random bytes."""
+    """The operating system's random bytes.
+
+    Those of identifiers are asked for by the page: a payout takes about ten. Whatever is longer may be a secret and
+    waits nowhere.
+    """
+
+    def __init__(self) -> None:
+        """Begin without a page; a process that is split off gets pages of its own."""
+        self._page, self._at, self._turn = b"", 0, threading.Lock()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        self._page, self._at, self._turn = b"", 0, threading.Lock()
 
     def token(self, size: int) -> bytes:
         """Return ``size`` unpredictable bytes."""
-        return secrets.token_bytes(size)
+        if size > _IDENTIFIER:
+            return secrets.token_bytes(size)
+        with self._turn:
+            end = self._at + size
+            if end > len(self._page):
+                self._page, self._at, end = secrets.token_bytes(_PAGE), 0, size
+            part, self._at = self._page[self._at : end], end
+        return part
 
 
 def arm_crash(*, in_signer: bool) -> None:
-    """Let this process die where ``CRASH_VARIABLE`` says, if it names a point of this kind of process."""
-    label, _, count = os.environ.get(CRASH_VARIABLE, "").partition(":")
+    """Let this process die or stop where a variable says, if it names a point of this kind of process."""
+    given = os.environ.get(CRASH_VARIABLE, "")
+    way = signal.SIGKILL if given else signal.SIGSTOP
+    label, _, count = (given or os.environ.get(FREEZE_VARIABLE, "")).partition(":")
     if not label or label.startswith(SIGNER_LABELS) is not in_signer:
         return
     left = int(count or 1)
@@ -43,6 +71,6 @@ def arm_crash(*, in_signer: bool) -> None:
         if passed == label:
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), way)
 
     faultpoint.install(hook)

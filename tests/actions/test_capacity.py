@@ -191,6 +191,55 @@ def test_who_is_first_in_one_queue_does_not_overtake_in_another(world: World, bo
     assert states(world, [earlier, later]) == ["held", "held"]
 
 
+def test_a_payout_of_a_pool_waits_where_it_found_no_room(world: World, bot: Actor) -> None:
+    """It stands in nobody's way at a wallet that has room, and is overtaken at none that has not."""
+    empty, full, other = world.wallet("p"), world.wallet("p"), world.wallet("p")
+    pool = world.pool("p")
+    world.policy(cap(100, scope="wallet"), wait())
+    taken = [world.pay(bot, each, 100)["id"] for each in (full, other)]
+    pooled = world.pay_pool(bot, pool, 50)
+    assert pooled["waitingReason"] == "cap"
+    assert queues_of(world, pooled) == {f"wallet:{full}", f"wallet:{other}"}
+    assert world.pay(bot, empty, 1)["status"] == "Executing", "its own cap is all but empty"
+    world.withdraw(bot, taken[0])
+    assert world.pay(bot, full, 1)["waitingReason"] == "cap", "it came later"
+    assert make_room(world) == 0, "another wallet of the pool is full"
+    world.withdraw(bot, taken[1])
+    assert make_room(world) == 2
+    assert states(world, [pooled]) == ["ready"]
+    assert world.count(waiting) == 0
+
+
+def test_a_payout_of_a_pool_finds_its_queues_again_after_an_edit(world: World, bot: Actor) -> None:
+    empty, full = world.wallet("p"), world.wallet("p")
+    policy, pool = world.policy(cap(100, scope="wallet"), wait()), world.pool("p")
+    world.pay(bot, full, 100)
+    pooled = world.pay_pool(bot, pool, 50)
+    world.replace_policy(policy, cap(90, scope="wallet"), wait())
+    assert queues_of(world, pooled) == {f"wallet:{full}"}
+    world.replace_policy(policy, cap(90, scope="policy"), wait())
+    assert queues_of(world, pooled) == {"policy"}
+    world.replace_policy(policy, cap(90, scope="wallet"), wait())
+    assert queues_of(world, pooled) == {f"free:{pooled['id']}"}
+    assert make_room(world) == 0
+    assert queues_of(world, pooled) == {f"free:{pooled['id']}", f"wallet:{full}"}
+    assert world.pay(bot, empty, 1)["status"] == "Executing"
+    world.tag(full, "elsewhere")
+    world.untag(full, "p")
+    assert make_room(world) == 1, "what is full pays for this pool no more"
+    assert states(world, [pooled]) == ["ready"]
+    assert world.row(pooled["id"]).wallet_id == empty
+    with world.unit() as unit:
+        entry = sa.select(velocity_entry.c.wallet_id).where(velocity_entry.c.transfer_id == pooled["id"])
+        assert unit.execute(entry).scalar() == empty
+
+
+def queues_of(world: World, payout: dict[str, Any]) -> set[str]:
+    """Return the scope keys of the counters a payout waits in."""
+    with world.unit() as unit:
+        return set(unit.execute(sa.select(waiting.c.scope_key).where(waiting.c.transfer_id == payout["id"])).scalars())
+
+
 def test_a_change_of_scope_sorts_them_into_the_new_queues(world: World, bot: Actor) -> None:
     wallet = world.wallet()
     policy = world.policy(cap(100), wait())
@@ -246,6 +295,7 @@ def test_it_can_be_taken_back_while_it_waits(world: World, bot: Actor) -> None:
         (over(5), 60, "action.wait"),
         (ALWAYS, 60, "action.wait"),
         (cap(5), 0, "action.wait"),
+        (cap(5), 10_021, "action.wait"),
         (cap(5), 10_081, "action.wait"),
     ],
 )
@@ -257,6 +307,13 @@ def test_only_velocity_rules_let_payouts_wait_and_not_for_ever(
     assert refused.value.field == field
 
 
+def test_what_waits_is_young_enough_for_the_signer_when_it_goes_on(world: World) -> None:
+    """A request is good there for a week; what has waited is sent within the hour that is left."""
+    policy_id = world.policy(cap(5), wait(10_020))
+    with pytest.raises(InvalidInput, match="at most 10020: the signer refuses requests after 604800 s"):
+        world.replace_policy(policy_id, cap(5), wait(10_021))
+
+
 # --- whatever happens ------------------------------------------------------------------------------------------------
 
 
@@ -266,8 +323,8 @@ def test_in_random_histories_nobody_is_overtaken_starved_or_lost(world: World, b
     chance = random.Random(seed)
     print(f"seed {seed}")
     wallets = [world.wallet("payouts"), world.wallet("payouts")]
-    world.policy(cap(100, minutes=10), wait(10_080))
-    world.policy(at_most(4, minutes=5, scope="wallet"), wait(10_080))
+    world.policy(cap(100, minutes=10), wait(10_020))
+    world.policy(at_most(4, minutes=5, scope="wallet"), wait(10_020))
     asked: list[dict[str, Any]] = []
     names = itertools.count()
     queues = Queues(world, asked)

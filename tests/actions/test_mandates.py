@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from outlay.actions import mandates, refill
+from outlay.actions import admit, mandates, refill
 from outlay.core.errors import Conflict, HeadMoved, InvalidInput, NotFound, NotPermitted
 from outlay.core.seams import HOUR
 from outlay.store import mandates as rows
@@ -143,10 +143,26 @@ def test_a_mandate_needs_no_policy_where_payouts_do(tmp_path: Path) -> None:
     strict.close()
 
 
-def test_a_number_that_somebody_took_is_passed_over(world: World) -> None:
+def test_a_caller_takes_no_number_of_a_refill(world: World) -> None:
     treasury, hot = world.wallet(), world.wallet(dollars=0)
-    made = create(world, document(**between(treasury, hot)))
-    world.pay(world.service_account("payouts bot"), treasury, 5, external_id=f"refill/{made}/1")
+    made, bot = create(world, document(**between(treasury, hot))), world.service_account("payouts bot")
+    for taken in (f"refill/{made}/1", "refill/", "refill/mine"):
+        with pytest.raises(InvalidInput, match="begins the ids of refills") as refused:
+            world.pay(bot, treasury, 5, external_id=taken)
+        assert refused.value.field == "externalId"
+    assert fill(world) == 1
+    assert [row.external_id for row in mandated.refills(world, made)] == [f"refill/{made}/1"]
+
+
+def test_a_number_that_somebody_took_before_that_was_refused_is_passed_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    treasury, hot = world.wallet(), world.wallet(dollars=0)
+    made, bot = create(world, document(**between(treasury, hot))), world.service_account("payouts bot")
+    with monkeypatch.context() as patch:
+        patch.setattr(admit, "EXTERNAL_PREFIX", "/")
+        old = world.pay(bot, treasury, 5, external_id=f"refill/{made}/1")
+    assert world.pay(bot, treasury, 5, external_id=f"refill/{made}/1")["id"] == old["id"], "it stays what it was"
     assert fill(world) == 1
     assert [row.external_id for row in mandated.refills(world, made)] == [f"refill/{made}/2"]
 

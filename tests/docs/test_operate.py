@@ -90,6 +90,7 @@ def test_a_stuck_payout_is_looked_at_sped_up_and_canceled(night: Night) -> None:
         world.wait_for(paid, "Broadcasted")
         said = night.run("stuck-payout.md", PAYOUT=paid["id"])
         assert "Broadcasted" in said
+        assert "no policy was about it, and the default decided" in said and "What happened:" in said
         until(lambda: night.is_canceling(paid), "the void to be sent")
     done = world.wait_for(paid, "Failed", "Confirmed")
     assert done["status"] == "Failed"
@@ -104,8 +105,16 @@ def test_a_wallet_is_frozen_and_let_go_again(night: Night) -> None:
 
 
 def test_copies_are_made_and_a_rehearsal_opens_the_keys(night: Night) -> None:
-    assert "agree" in night.run("restore.md")
+    restored = night.run("restore.md")
+    assert "agree" in restored
+    assert "0 wrong" in restored
+    assert "records are in order and signed" in restored
     said = night.run("key-backup.md")
     assert night.wallet["id"] in said
     assert night.wallet["address"].lower() in said.lower()
     assert "the journal is whole" in said
+
+
+def test_both_phases_of_an_upgrade_can_be_run_beside_what_runs(night: Night) -> None:
+    assert night.run("upgrade.md").count("the database") >= 2
+    night.world.wait_for(night.pay("after-the-upgrade"), "Confirmed")

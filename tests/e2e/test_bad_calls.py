@@ -254,6 +254,8 @@ def described(door: Door) -> list[tuple[str, str, Any]]:
 
 
 BODIES: dict[str, Any] = {
+    "ContinueAudit": {"reason": "looked"},
+    "ExportAudit": {},
     "ActionInit": {"userActionHttpMethod": "POST", "userActionHttpPath": "/wallets"},
     "ActionSign": {"challengeIdentifier": "x", "firstFactor": {"kind": "Key", "credentialAssertion": {}}},
     "ApplyConfig": {"moneySettings": {}},
@@ -305,11 +307,14 @@ BODIES: dict[str, Any] = {
     "RegistrationInit": {"username": "x", "registrationCode": "x"},
     "Tags": {"tags": ["a"]},
     "LiftFreeze": {"scope": "all", "subject": "", "reason": "a wrong alarm"},
+    "ResolvePayout": {"outcome": "paid", "reason": "x"},
     "ReseedSigner": {"journalId": "journal", "minNonces": {}, "reason": "the disk was lost"},
     "UnfreezeNetwork": {"network": NETWORK, "reason": "a wrong alarm"},
     "Unfreeze": {"reason": "x"},
     "UnfreezeAsset": {"network": NETWORK, "asset": TOKEN, "reason": "x"},
     "UpdatePat": {"name": "y"},
+    "RotateSecret": {},
+    "Replay": {"failed": True},
     "UpdatePermission": {"name": "y"},
     "UpdateServiceAccount": {"name": "y"},
     "UpdateWallet": {"name": "y"},

@@ -279,6 +279,7 @@ TABLES: dict[str, Table] = {
     "delivered event": Table(
         required={"id": EVENT, "kind": str, "date": WHEN, "data": dict, "timestampSent": int, "deliveryAttempt": int},
         optional={"retryOf": EVENT, "status": str},
+        ours={"subject": str, "sequence": int},
         never=["status"],
     ),
     "assets": Table(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from outlay.client import ApiError, Client
+from outlay.client import ApiError, Client, Payout
 from tests import tools
 from tests.world import ETH, USDC, World, until
 
@@ -55,9 +55,9 @@ def test_a_pool_pays_and_tells_how_it_stands(tmp_path: Any) -> None:
         assert [each["id"] for each in client.read("/v1/pools")["items"]] == [pool["id"]]
 
 
-def _pay(world: World, client: Client, pool_id: str, name: str) -> dict[str, Any]:
+def _pay(world: World, client: Client, pool_id: str, name: str) -> Payout:
     return client.pay(pool_id=pool_id, asset=world.token, recipient=RECIPIENT, amount=str(USDC), external_id=name)
 
 
-def _read(client: Client, payout: dict[str, Any]) -> dict[str, Any]:
+def _read(client: Client, payout: Payout) -> dict[str, Any]:
     return client.read(f"/v1/payouts/{payout['id']}")

@@ -136,6 +136,7 @@ NOT_OFFERED = {"Auth:Users:Update"}
 """Operations that no call needs yet."""
 
 OURS = {
+    "Audit:Read",
     "Config:Apply",
     "Mandates:Archive",
     "Mandates:Create",
@@ -163,6 +164,7 @@ def test_a_service_account_can_do_only_what_its_permission_names(world: World, b
     assert after == before, "a refused call left something behind"
     ours = Client(world.url, token=bot.token, credential_id=bot.credential_id, private_key=bot.private_key)
     bodies: dict[str, tuple[str, str, Any]] = {
+        "Audit:Read": ("GET", "/v1/audit", None),
         "Config:Apply": ("PUT", "/v1/config", {"moneySettings": ours.read("/v1/config")["moneySettings"]}),
         "Mandates:Archive": ("POST", f"/v1/mandates/{MANDATE_ID}/archive", {}),
         "Mandates:Create": ("POST", "/v1/mandates", MANDATE),

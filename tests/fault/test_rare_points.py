@@ -185,6 +185,7 @@ def crashes(
         pool.shutdown(cancel_futures=True)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("label", RARE_LABELS)
 def test_a_crash_at_any_rare_point_pays_everybody_exactly_once(crashes: dict[str, "Future[None]"], label: str) -> None:
     crashes[label].result()

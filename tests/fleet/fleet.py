@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,9 @@ _forking = multiprocessing.get_context("forkserver")
 _forking.set_forkserver_preload(["__main__", "tests.fleet.fleet", "outlay.web.app"])
 
 
-def _be(name: str, directory: Path, port: int, log: Path) -> None:
+def _be(name: str, directory: Path, port: int, log: Path, variables: Mapping[str, str]) -> None:
     """Be a process of the fleet; runs in the forked process, where nearly everything is imported already."""
+    os.environ.update(variables)
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(output, stream.fileno())
@@ -61,6 +62,7 @@ class Member:
         self.log = directory / "log"
         self.wire: Wire | None = None
         self.frozen = False
+        self.variables: dict[str, str] = {}  #: of its environment, from its next start on
         self.starts = 0
         self._process: Any = None
         self._rest_until = 0.0
@@ -101,6 +103,13 @@ class Member:
         self.frozen = True
         self._signal(signal.SIGSTOP)
 
+    def has_stopped(self) -> bool:
+        """Tell whether it stopped itself where its environment says; then it is frozen."""
+        stat = Path(f"/proc/{self.pid}/stat")
+        if self.pid is not None and stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "T":
+            self.frozen = True
+        return self.frozen
+
     def wake(self) -> None:
         """Let it go on, as if nothing had been."""
         self._signal(signal.SIGCONT)
@@ -132,7 +141,7 @@ class Member:
                     self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
                 )
             return
-        arguments = (self.name, self.directory, self.port, self.log)
+        arguments = (self.name, self.directory, self.port, self.log, self.variables)
         self._process = _forking.Process(target=_be, args=arguments, daemon=True)
         self._process.start()
 

@@ -147,7 +147,9 @@ def rehearsal(folder: Path, *, sqlite: bool) -> Iterator[tuple[Rehearsal, Oracle
             receiver.close()
 
 
-@pytest.mark.parametrize("database", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
+@pytest.mark.parametrize(
+    "database", [pytest.param("sqlite", marks=pytest.mark.long), pytest.param("postgresql", marks=pytest.mark.ci)]
+)
 def test_a_version_replaces_the_one_before_while_payouts_flow(tmp_path: Path, database: str) -> None:
     source = next_version(tmp_path)
     with rehearsal(tmp_path, sqlite=database == "sqlite") as (playing, oracle):

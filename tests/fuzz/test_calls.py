@@ -24,7 +24,7 @@ from tests.fuzz.run import NEGATIVE, POSITIVE, Run
 from tests.fuzz.wire import Client
 from tests.world import World
 
-CALLS = max(2500 if os.environ.get("CI") else 1500, tools.examples(1000))
+CALLS = max(2500 if os.environ.get("CI") else 700, tools.examples(700))
 """Calls made at least, not counting the two of each signature; a quarter of that again where changes are governed."""
 
 RARE = {

@@ -18,8 +18,8 @@ APPROVED: tuple[Mutant, ...] = (
         edits=(
             ("    agreed = {each.user_id for each in valid}\n", "    agreed = [each.user_id for each in valid]\n"),
             (
-                "    counted = {\n        user_id\n        for user_id in agreed\n",
-                "    counted = {\n        at\n        for at, user_id in enumerate(agreed)\n",
+                "    return {\n        user_id\n        for user_id in agreed\n",
+                "    return {\n        at\n        for at, user_id in enumerate(agreed)\n",
             ),
         ),
         tests=(
@@ -259,8 +259,8 @@ COUNTED: tuple[Mutant, ...] = (
     broken(
         "whoever comes later overtakes whoever waits for room",
         POLICY,
-        "    if wait is not None and queue and reason is None:\n",
-        "    if wait is not None and queue and reason:\n",
+        "    if queue and why is None and _may_wait",
+        "    if queue and why and _may_wait",
         "tests/actions/test_capacity.py::test_nobody_overtakes_within_one_counter",
     ),
     broken(
@@ -350,29 +350,29 @@ COUNTED: tuple[Mutant, ...] = (
     broken(
         "a limit on what leaves triggers when it is reached",
         POLICY,
-        "    if total > rule.limit:\n",
-        "    if total >= rule.limit:\n",
+        "window.value + value > limit",
+        "window.value + value >= limit",
         "tests/unit/test_policy.py::test_equal_to_a_velocity_limit_does_not_trigger",
     ),
     broken(
         "a limit of a value is compared as a float",
         POLICY,
-        "    if facts.value > rule.limit:\n",
-        "    if float(facts.value) > float(rule.limit):\n",
+        "_OVER if value > limit",
+        "_OVER if float(value) > float(limit)",
         "tests/unit/test_policy.py::test_a_limit_is_exact_where_a_float_is_not",
     ),
     broken(
         "a limit of an amount is compared as a float",
         POLICY,
-        "    if amount > limit:\n",
-        "    if float(amount) > float(limit):\n",
+        "_OVER if amount > limit",
+        "_OVER if float(amount) > float(limit)",
         "tests/unit/test_policy_kinds.py::test_an_amount_is_compared_exactly",
     ),
     broken(
         "a limit on a sum is compared as a float",
         POLICY,
-        "    total = window.value + facts.value\n    if total",
-        "    total = float(window.value + facts.value)\n    if total",
+        "_OVER if window.value + value > limit",
+        "_OVER if float(window.value + value) > float(limit)",
         "tests/unit/test_policy.py::test_a_limit_is_exact_where_a_float_is_not",
     ),
     broken(
@@ -407,8 +407,8 @@ COUNTED: tuple[Mutant, ...] = (
     broken(
         "an unknown value is below every limit",
         POLICY,
-        '        return "What the transfer is worth is not known: there is no fresh price."\n    if facts.value >',
-        "        return None\n    if facts.value >",
+        "            return _UNPRICED\n        return _OVER if value >",
+        "            return None\n        return _OVER if value >",
         "tests/unit/test_policy.py::test_unknown_price_triggers",
     ),
 )

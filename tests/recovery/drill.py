@@ -78,6 +78,9 @@ class Inline:
     async def slots(self, *, after: int = 0, limit: int = 100) -> list[JournalSlot]:
         return self.core.slots(after=after, limit=limit)
 
+    async def touched(self, *, after: int = 0, limit: int = 100) -> list[JournalSlot]:
+        return self.core.touched(after=after, limit=limit)
+
     async def records(self, *, after: int = -1, limit: int = 100) -> list[str]:
         return self.core.records(after=after, limit=limit)
 
@@ -182,7 +185,7 @@ class Drill(Council):
         self.sender = Send(*parts, chains, self.signer, self.watch, holder=f"worker-{self._lives}")
         self.router = Routing(*parts)
         self.follower, self.comparer = Confirm(*parts, chains), Balance(*parts, chains)
-        self.compared = Reconcile(self.db, self.clock, self.config, chains, self.signer)
+        self.compared = Reconcile(self.db, self.clock, self.entropy, self.config, chains, self.signer)
 
     def recover(self) -> Recovered:
         """Recover, as a process does before it serves; then start its engine."""

@@ -5,6 +5,7 @@ when it is told to (``run``). ``close`` compares ledger, chain and what was aske
 """
 
 import itertools
+import json
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from outlay.core.asset import NATIVE
 from outlay.core.seams import SECOND
 from outlay.engine.balance import Balance
 from outlay.engine.confirm import Confirm
+from outlay.engine.delays import Delays
 from outlay.engine.expire import Expire
 from outlay.engine.refill import Refill
 from outlay.engine.route import Routing
@@ -142,6 +144,7 @@ class Stage:
         )
         self.chain = EvmChain(rpc, self._rule, fee_model=network.fee_model, data_fee=network.data_fee)
         db: Any = _Inline(self.world)
+        self.db = db
         signer: Any = _InlineSigner(self.signer)
         parts = (db, self.clock, self.world.entropy, self.config)
         chains = {NETWORK: self.chain}
@@ -150,6 +153,7 @@ class Stage:
         self.router = Routing(*parts)
         self._confirm, self._balance, self._expire = Confirm(*parts, chains), Balance(*parts, chains), Expire(*parts)
         self._refill = Refill(*parts, StaticPrices(self.config.prices).find)
+        self._delays = Delays(*parts)
 
     def close(self) -> None:
         """Compare what was asked for, ledger and chain, then end everything."""
@@ -257,6 +261,7 @@ class Stage:
         await self._balance.step()
         await self._expire.step()
         await self._refill.step()
+        await self._delays.step()
 
     def mine(self, blocks: int = 1, **choice: Any) -> None:
         """Mine blocks one by one, and let the engine look after each."""
@@ -313,6 +318,14 @@ class Stage:
     def raw(self, paid: str, number: int = -1) -> bytes:
         """Return the bytes of one attempt, by default the newest."""
         return bytes.fromhex(self.attempts(paid)[number].raw)
+
+    def told(self, subject: str, kind: str) -> list[dict[str, Any]]:
+        """Return what was told about a payout or a wallet by events of one kind, in order."""
+        text = "SELECT data FROM event WHERE subject = ? AND kind = ? ORDER BY subject_seq"
+        marked = postgres.marked(self.world.db.where, text)
+        return [
+            json.loads(row.data) for row in self.unit(lambda unit: unit.exec_driver_sql(marked, (subject, kind)).all())
+        ]
 
     def history(self, paid: str) -> list[str]:
         """Return every event of a transfer, in order."""

@@ -1,13 +1,18 @@
 """Workers that race, die and come back: the rows are the only queue, and a nonce is given once."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import pytest
 
 from outlay.chains.fake import Mood, Way
 from outlay.core import faultpoint
+from outlay.engine.recover import Recover, Recovered
+from outlay.signer import Signer
+from outlay.store import lanes, stops
 from tests.scenarios.stage import SEND, Stage
 
 OpenStage = Callable[..., Stage]
@@ -149,3 +154,70 @@ def test_after_foreign_use_of_the_key_nothing_is_raised_or_sent(stage: Stage) ->
         stage.wait(60)
     assert len(stage.attempts(paid)) == count
     assert stage.got(paid) == 0
+
+
+# Another process takes the housekeeping over
+
+
+class Counting:
+    """The signer, and how many slots of its journal it told of."""
+
+    def __init__(self, signer: Any) -> None:
+        self._signer, self.told = signer, 0
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._signer, name)
+
+        async def tell(**arguments: Any) -> Any:
+            found = await real(**arguments)
+            self.told += len(found)
+            return found
+
+        return tell if name in ("slots", "touched") else real
+
+
+def take_over(stage: Stage) -> tuple[Recovered, int]:
+    """Recover as who takes the housekeeping over does; tell also how many slots were read of the journal."""
+    signer = Counting(stage.worker._signer)
+    recover = Recover(stage.worker._db, cast(Signer, signer), stage.config, stage.clock, stage.world.entropy)
+    return stage.do(recover.run()), signer.told
+
+
+def lane_of(stage: Stage) -> Any:
+    return stage.unit(lambda unit: lanes.find(unit, stage.wallet))
+
+
+def test_a_take_over_reads_what_is_new_however_long_the_journal_is(stage: Stage) -> None:
+    """Fees were raised for a payout, and the worker died before it stored that: all else is known."""
+    for _ in range(12):
+        stage.pay()
+        stage.run()
+        stage.mine(5)
+    late = stage.sent()
+    stage.speed_up(late)
+    stage.wait(5)
+    with killed_at("store.before_commit"), contextlib.suppress(Killed):
+        stage.do(stage.worker.step())
+    status = stage.signer.status()
+    assert stage.unit(stops.mark)[1] == status.sequence - 1 == 13
+    recovered, told = take_over(stage)
+    assert (recovered.slots, told) == (1, 1)
+    assert take_over(stage) == (Recovered(records=0, slots=0), 0)
+
+
+def test_a_worker_that_lives_keeps_its_lane_when_another_takes_over(stage: Stage) -> None:
+    """What is under way is its own work, unless the journal holds a slot that nobody here knows."""
+    stage.sent()
+    with killed_at("store.before_commit"), contextlib.suppress(Killed):
+        stage.pay()
+        stage.do(stage.worker.step())
+    before = lane_of(stage)
+    take_over(stage)
+    assert (lane_of(stage).fence, lane_of(stage).holder) == (before.fence, before.holder)
+    with killed_at("store.before_commit"), contextlib.suppress(Killed):
+        stage.pay()
+        stage.do(stage.worker.step())
+    stage.wait(31)  # nobody holds it any more
+    take_over(stage)
+    assert lane_of(stage).fence > before.fence
+    assert lane_of(stage).holder is None

@@ -92,6 +92,11 @@ class StubSigner:
         """Return slots that were put in."""
         return [slot for slot in self.kept if slot.attempts[0].sequence > after][:limit]
 
+    async def touched(self, *, after: int = 0, limit: int = 100) -> list[JournalSlot]:
+        """Return the slots that were put in of each attempt."""
+        found = [(each.sequence, slot) for slot in self.kept for each in slot.attempts if each.sequence > after]
+        return [slot for _, slot in sorted(found, key=lambda each: each[0])][:limit]
+
     async def records(self, *, after: int = -1, limit: int = 100) -> list[str]:
         """Return what it accepted."""
         return self.documents[after + 1 : after + 1 + limit]

@@ -135,6 +135,11 @@ def test_a_slot_comes_back_with_all_that_was_signed_for_it(bank: Bank, bot: Acto
     assert slot.demand == request.demand
     assert [Signed(raw=each.raw, hash=each.hash, sequence=each.sequence) for each in slot.attempts] == [first, second]
     assert bank.core.slots(after=1) == []
+    # Whatever was signed since, also for a slot from before.
+    assert bank.core.touched() == [slot, slot]
+    assert bank.core.touched(limit=1) == bank.core.touched(after=1) == [slot]
+    assert bank.core.touched(after=2) == []
+    assert (slot.next_after(0), slot.next_after(1)) == (1, 2)
 
 
 def test_a_freeze_lasts_and_is_told(bank: Bank, bot: Actor, wallet: str) -> None:

@@ -233,6 +233,7 @@ def health(scene: Scene) -> str:
     return str(until(ask, "the API", timeout_s=60))
 
 
+@pytest.mark.ci
 def test_two_workers_share_the_work_and_one_takes_over(scene: Scene, apart: Callable[..., Part]) -> None:
     """The API opens once the signer has answered; a worker's death stops nothing; a freeze stops both workers.
 

@@ -291,6 +291,8 @@ async def test_slots_over_the_limit_come_in_several_messages(signer: StubSigner,
 
     assert await client.slots(after=2, limit=100) == signer.kept[2:]
     assert await client.slots(after=2, limit=3) == signer.kept[2:5]
+    assert await client.touched(after=2, limit=100) == signer.kept[2:]
+    assert await client.touched(after=2, limit=3) == signer.kept[2:5]
 
 
 # Turns

@@ -132,7 +132,13 @@ class SignerHost:
 
     def tell(self, after: int, limit: int) -> list[JournalSlot]:
         """Return slots of the journal: what was signed leaves the signer in this way too."""
-        found = self.run(lambda core: core.slots(after=after, limit=limit))
+        return self._told(self.run(lambda core: core.slots(after=after, limit=limit)))
+
+    def tell_touched(self, after: int, limit: int) -> list[JournalSlot]:
+        """Return slots of new attempts, as ``tell`` does."""
+        return self._told(self.run(lambda core: core.touched(after=after, limit=limit)))
+
+    def _told(self, found: list[JournalSlot]) -> list[JournalSlot]:
         for slot in found:
             for each in slot.attempts:
                 request = SignRequest(
@@ -214,6 +220,9 @@ class SignerLine:
 
     async def slots(self, *, after: int = 0, limit: int = 100) -> list[JournalSlot]:
         return await self._call(lambda host: host.tell(after, limit))
+
+    async def touched(self, *, after: int = 0, limit: int = 100) -> list[JournalSlot]:
+        return await self._call(lambda host: host.tell_touched(after, limit))
 
     async def records(self, *, after: int = -1, limit: int = 100) -> list[str]:
         return await self._call(lambda host: host.run(lambda core: core.records(after=after, limit=limit)))

@@ -12,6 +12,7 @@ from tests.sim.cells import STANDARD, STATES, UNREACHABLE, reachable
 from tests.sim.faults import KINDS
 from tests.sim.run import run_all
 
+USUAL = STANDARD if os.environ.get("CI") else 60
 LONG = 10_000
 JOBS = 2
 
@@ -28,12 +29,12 @@ def run(first: int, count: int) -> None:
 
 
 def test_nobody_is_paid_twice_and_nothing_is_lost(request: pytest.FixtureRequest) -> None:
-    run(first_seed(request), STANDARD)
+    run(first_seed(request), USUAL)
 
 
 @pytest.mark.long
 def test_ten_thousand_seeds(request: pytest.FixtureRequest) -> None:
-    run(first_seed(request) + STANDARD, LONG)
+    run(first_seed(request) + USUAL, LONG)
 
 
 def test_the_same_seed_makes_the_same_steps() -> None:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from outlay.core.errors import InvariantBroken
 from outlay.core.seams import Entropy
-from outlay.store import webhooks
+from outlay.store import deliveries, webhooks
 from outlay.store.database import Unit
 from outlay.store.schema import delivery, event
 from outlay.store.webhooks import Raised
@@ -61,7 +61,7 @@ def test_each_event_is_queued_for_its_subscribers(unit: Unit) -> None:
         (every, second, "wallet.transfer.confirmed"),
     }
     assert {row.due_at for row in unit.execute(sa.select(delivery))} == {5}
-    assert webhooks.due(unit, off, now=9, limit=9) == (None, [])
+    assert deliveries.due(unit, off, now=9, limit=9) == (None, [])
 
 
 def test_an_unknown_kind_among_many_records_none(unit: Unit) -> None:

@@ -31,8 +31,10 @@ def upgrade() -> None:
 '''
 ADDS = "ALTER TABLE transfer ADD COLUMN colour TEXT"
 CLEANS_UP = "DROP TABLE lease"
-NEEDED, NEWEST = "0010", "0011"
-"""The newest revision of each phase that this program knows."""
+CHAIN = migrate._chain(Path("nowhere"))
+NEWEST = CHAIN[-1][0]
+NEEDED = max(name for name, phase in CHAIN if phase is Phase.PRE)
+"""The newest revision that this program knows, and the newest it needs."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -79,23 +81,60 @@ def floor(where: Path | str) -> object:
 
 
 def test_every_revision_says_what_it_does_and_they_count_up() -> None:
-    chain = migrate._chain(Path("nowhere"))
-    names = [name for name, _ in chain]
+    names = [name for name, _ in CHAIN]
     assert names == sorted(names)
     assert all(len(name) == 4 and name.isdigit() for name in names), "they are compared as text"
-    assert names[-1] == NEWEST
-    assert max(name for name, phase in chain if phase is Phase.PRE) == NEEDED
 
 
-def test_a_database_goes_up_phase_by_phase(where: Path | str) -> None:
+def test_a_new_database_is_made_whole_in_either_way(where: Path | str) -> None:
     assert upgrade(where, Phase.PRE) == NEEDED == revision(where)
     require_fitting(where)
-    assert scalar(where, "SELECT count(*) FROM commit_marker") == 0, "what the version before needs is there still"
     assert upgrade(where, Phase.PRE) == NEEDED
     assert upgrade(where, Phase.POST) == NEWEST == revision(where)
-    assert floor(where) == NEWEST
     require_fitting(where)
     assert upgrade(where) == NEWEST
+
+
+def test_a_database_goes_up_phase_by_phase(where: Path | str, next_version: Path) -> None:
+    before = upgrade(where)
+    with knowing(next_version):
+        assert upgrade(where, Phase.PRE) == "9001" == revision(where)
+        require_fitting(where)
+        assert scalar(where, "SELECT count(*) FROM lease") == 0, "what the version before needs is there still"
+        assert upgrade(where, Phase.PRE) == "9001"
+        assert floor(where) == max((name for name, phase in CHAIN if phase is Phase.POST), default=before)
+        assert upgrade(where, Phase.POST) == "9002" == revision(where) == floor(where)
+        require_fitting(where)
+        assert upgrade(where) == "9002"
+
+
+def test_no_version_may_be_left_out_while_processes_run(where: Path | str, next_version: Path) -> None:
+    """The version after the next adds more: on the way to it lies what the next one takes away."""
+    text = REVISION.format(revision="9003", before="9002", phase="pre", statement=ADDS.replace("colour", "size"))
+    (next_version / "versions" / "9003_after_that.py").write_text(text)
+    upgrade(where)
+    with knowing(next_version), pytest.raises(Unavailable, match="revision 9002 of the version before takes away"):
+        upgrade(where, Phase.PRE)
+    assert revision(where) == NEWEST
+    (next_version / "versions" / "9003_after_that.py").unlink()
+    with knowing(next_version):
+        upgrade(where, Phase.PRE)
+        (next_version / "versions" / "9003_after_that.py").write_text(text)
+        with pytest.raises(Unavailable, match="outlay migrate --phase post"):
+            upgrade(where, Phase.PRE)
+        assert revision(where) == "9001"
+        (next_version / "versions" / "9003_after_that.py").unlink()
+        upgrade(where, Phase.POST)
+        (next_version / "versions" / "9003_after_that.py").write_text(text)
+        assert upgrade(where, Phase.PRE) == "9003" == revision(where)
+
+
+def test_a_version_may_be_left_out_while_nothing_runs(where: Path | str, next_version: Path) -> None:
+    text = REVISION.format(revision="9003", before="9002", phase="pre", statement=ADDS.replace("colour", "size"))
+    (next_version / "versions" / "9003_after_that.py").write_text(text)
+    upgrade(where)
+    with knowing(next_version):
+        assert upgrade(where) == "9003" == revision(where)
 
 
 def test_cleaning_up_before_adding_is_refused(where: Path | str, next_version: Path) -> None:

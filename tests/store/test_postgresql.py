@@ -54,6 +54,16 @@ async def db(url: str) -> AsyncIterator[Database]:
     opened.close()
 
 
+class WrongClock:
+    """A clock that is wrong by as much as it is told, in seconds."""
+
+    def __init__(self) -> None:
+        self.by_s = 0.0
+
+    def now(self) -> int:
+        return time.time_ns() // 1000 + int(self.by_s * 1_000_000)
+
+
 def add(name: str) -> Callable[[Unit], str]:
     def run(unit: Unit) -> str:
         unit.execute(sa.insert(item).values(name=name, number=0))
@@ -436,3 +446,23 @@ async def test_a_loop_that_is_woken_does_not_wait_for_the_end_of_its_pause() -> 
             assert await asyncio.wait_for(looked.get(), 10) == "woken"
     finally:
         await loops.stop()
+
+
+@pytest.mark.parametrize(("by_s", "said"), [(3600, "ahead of"), (12, "ahead of"), (-12, "behind"), (-86400, "behind")])
+async def test_a_process_in_another_time_than_the_server_writes_nothing(
+    db: Database, url: str, by_s: float, said: str
+) -> None:
+    """Windows and leases follow the clock of who writes: one that is far ahead would move them for all."""
+    db.clock = clock = WrongClock()
+    assert await db.write(add("in time")) == "in time"
+    clock.by_s = by_s
+    units = [db.write(add(f"wrong {n}")) for n in range(5)]
+    for answer in await asyncio.gather(*units, return_exceptions=True):
+        assert isinstance(answer, Unavailable) and not isinstance(answer, OutcomeUnknown)
+        assert said in answer.message and "set the clock right" in answer.message
+    clock.by_s = 9 if by_s > 0 else -9
+    assert await db.write(add("near enough")) == "near enough"
+    assert await db.read(lambda unit: list(unit.execute(sa.select(item.c.name).order_by(item.c.name)).scalars())) == [
+        "in time",
+        "near enough",
+    ]

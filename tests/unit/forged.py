@@ -19,7 +19,7 @@ from outlay.evidence.attestation import fingerprint, key_attestation, new_key_pa
 from outlay.evidence.bundle import evidence_document
 from outlay.evidence.canonical import payload_digest
 from outlay.evidence.challenge import Preimage, RegistrationPreimage, action_challenge, registration_challenge
-from outlay.evidence.history import History, verify_history
+from outlay.evidence.history import History, Replay, verify_history
 from outlay.evidence.record import build_record, record_hash
 from outlay.evidence.sign import sign_challenge
 from outlay.store import organizations, stops
@@ -54,6 +54,25 @@ class Story:
     root: str
     admin: Signer
     settings: dict[str, Any]
+    _walked: list[Replay] = dataclasses.field(default_factory=list, repr=False)
+
+    def verify(self, records: Sequence[Record]) -> History:
+        """Do as ``verify_history`` does; the records that are the story's own are walked once for all calls."""
+        same = next((at for at, (one, own) in enumerate(zip(records, self.records, strict=False)) if one != own), None)
+        replay = copy.deepcopy(self._after(min(len(records), len(self.records)) if same is None else same))
+        for each in records[replay.newest + 1 :]:
+            replay.add(each)
+        return verify_history((), self.root) if replay.history is None else replay.history
+
+    def _after(self, number: int) -> Replay:
+        """Return the walk over the first ``number`` records of the story."""
+        if not self._walked:
+            self._walked.append(Replay(self.root))
+        while len(self._walked) <= number:
+            replay = copy.deepcopy(self._walked[-1])
+            replay.add(self.records[len(self._walked) - 1])
+            self._walked.append(replay)
+        return self._walked[number]
 
     def of(self, kind: str) -> int:
         """Return the number of the first record of a kind."""
@@ -278,7 +297,7 @@ class Forger:
         return ids.new_id(prefix, self.entropy)
 
     def verify(self) -> History:
-        return verify_history(self.records, self.story.root)
+        return self.story.verify(self.records)
 
     def key(self, user_id: str) -> Signer:
         """Return a new key that no record knows."""
@@ -329,7 +348,7 @@ class Forger:
         newest = max((at for at, each in enumerate(self.records) if each["kind"] in kinds), default=0)
         key = record_hash(self.records[newest])
         if key not in _SETS:
-            _SETS[key] = verify_history(self.records, self.story.root).policy_sets[-1][1]
+            _SETS[key] = self.verify().policy_sets[-1][1]
         return _SETS[key]
 
     def append(self, kind: str, subject: str, body: Record, evidence: Record | None, **changes: Any) -> str:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from outlay.client import ApiError, _error_of
+from outlay.client import ApiError
+from outlay.client.calls import error_of
 from outlay.core.errors import OutcomeUnknown
 
 OURS = {"error": {"code": "unavailable", "message": "try again", "details": {}}}
@@ -11,9 +12,9 @@ UNKNOWN = {"error": {"code": "outcome_unknown", "message": "look", "details": {}
 
 @pytest.mark.parametrize(("status", "body"), [(502, {}), (504, {"message": "gateway"}), (503, UNKNOWN)])
 def test_a_write_that_may_have_happened_is_not_called_refused(status: int, body: dict[str, object]) -> None:
-    assert isinstance(_error_of(status, body, is_write=True), OutcomeUnknown)
+    assert isinstance(error_of(status, body, is_write=True), OutcomeUnknown)
 
 
 @pytest.mark.parametrize(("status", "body", "is_write"), [(503, OURS, True), (409, {}, True), (504, {}, False)])
 def test_what_surely_did_nothing_is(status: int, body: dict[str, object], is_write: bool) -> None:
-    assert isinstance(_error_of(status, body, is_write=is_write), ApiError)
+    assert isinstance(error_of(status, body, is_write=is_write), ApiError)

@@ -96,9 +96,9 @@ def without(document: Any, path: tuple[Any, ...]) -> Any:
     return copied
 
 
-def refused(records: list[Record], why: object, root: str = STORY.root) -> None:
+def refused(records: list[Record], why: object) -> None:
     with pytest.raises(BROKEN):
-        verify_history(records, root)
+        STORY.verify(records)
         pytest.fail(f"nobody noticed: {why}")
 
 

@@ -81,6 +81,7 @@ def test_gas_is_counted_in_coins_or_payouts() -> None:
     [
         ("kind", {"kind": "Sweep"}),
         ("more", {"more": 1}),
+        ("body", {"": 1}),
         ("name", {"name": " "}),
         ("asset", {"asset": None}),
         ("asset", {"asset": "dollars"}),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -286,7 +287,7 @@ def test_whoever_waits_keeps_those_behind_from_passing() -> None:
 
 
 def test_it_waits_only_if_every_cap_lets_it_and_for_the_shortest_time() -> None:
-    full = [replace(answer("Block", True, name), wait=minutes) for name, minutes in (("a", 30), ("b", 20))]
+    full = [answer("Block", True, name, wait=minutes) for name, minutes in (("a", 30), ("b", 20))]
     found = verdict([*full, answer("RequestApproval", True, "c")], default="allow")
     assert (found.kind, found.full, found.wait, found.reasons) == ("wait", ("a", "b"), 20, ("a", "b"))
     refused = verdict([*full, answer("Block", True, "d")], default="allow")
@@ -296,15 +297,17 @@ def test_it_waits_only_if_every_cap_lets_it_and_for_the_shortest_time() -> None:
 # --- verdict ---------------------------------------------------------------------------------------------------
 
 
-def answer(action: str, triggered: bool, policy_id: str) -> Evaluation:
-    return Evaluation(
-        policy_id=policy_id,
-        version=1,
-        action=action,
-        triggered=triggered,
-        reason=policy_id if triggered else None,
-        context={},
-    )
+ACTIONS: dict[str, Any] = {
+    "Block": Block(),
+    "RequestApproval": ONE,
+    "NoAction": NoAction(),
+    "Escalate": SimpleNamespace(kind="Escalate"),  # which no version has yet
+}
+
+
+def answer(action: str, triggered: bool, policy_id: str, *, wait: int | None = None) -> Evaluation:
+    said = policy(CountVelocity(1, 60), ACTIONS[action] if wait is None else Block(wait=wait), id=policy_id)
+    return Evaluation(said, Facts(value=USD, recipient=KNOWN), Window(), policy_id if triggered else None)
 
 
 def test_a_triggered_block_blocks_even_if_approval_is_asked_too() -> None:

@@ -20,7 +20,7 @@ KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
 
 
 def signed(timestamp: int, body: bytes = BODY) -> dict[str, str]:
-    return headers(secret=SECRET, key=KEY, webhook_id="evt-1", timestamp=timestamp, body=body)
+    return headers(secrets=[SECRET], key=KEY, webhook_id="evt-1", timestamp=timestamp, body=body)
 
 
 def test_worked_vector_of_the_contract() -> None:
@@ -64,4 +64,4 @@ def test_v1a_is_an_ed25519_signature_over_id_time_and_body() -> None:
 @pytest.mark.parametrize("secret", ["", "whsec-test", "whsec_%%%", "whsk_AAAA"])
 def test_a_secret_of_another_form_signs_nothing(secret: str) -> None:
     with pytest.raises(InvalidInput):
-        headers(secret=secret, key=KEY, webhook_id="evt-1", timestamp=1, body=BODY)
+        headers(secrets=[secret], key=KEY, webhook_id="evt-1", timestamp=1, body=BODY)

@@ -7,15 +7,16 @@ permission; ``perform`` (its own module) carries the action out.
 import functools
 import hashlib
 import hmac
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from outlay.actions import govern
-from outlay.actions.signed_message import SignedMessage
+from outlay.actions.signed_message import SignedMessage, check_times
 from outlay.actions.work import Work
 from outlay.config import Config
 from outlay.core import ids
+from outlay.core.audit import CALL, ENGINE, RECORD, SESSION_OPENED, Entry
 from outlay.core.errors import (
     ActionReplayed,
     ActionSignatureInvalid,
@@ -32,8 +33,10 @@ from outlay.evidence.base64url import to_base64url
 from outlay.evidence.bundle import credential_document, evidence_document
 from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage, action_challenge
+from outlay.evidence.http_call import nonce_of
+from outlay.evidence.http_signature import Message
 from outlay.evidence.record import CHANGE_APPLIED, CLOCKS_APART, build_record, record_hash
-from outlay.store import evidence, organizations, permissions, policies, users
+from outlay.store import audit, evidence, organizations, permissions, policies, users
 from outlay.store.database import Row, Unit
 from outlay.store.identities import Identities
 
@@ -160,7 +163,7 @@ class Act:
     @property
     def work(self) -> Work:
         """The unit as functions that need no caller take it."""
-        return Work(unit=self.unit, now=self.now, entropy=self.entropy, config=self.config)
+        return Work(unit=self.unit, now=self.now, entropy=self.entropy, config=self.config, actor=self.caller.user_id)
 
     def new_id(self, prefix: str) -> str:
         """Return a fresh identifier; of a change that was agreed on, the one people saw."""
@@ -219,6 +222,21 @@ class Act:
             self.unit, self.org, kind=kind, subject=subject, body=body, evidence=self.evidence(), now=self.now
         )
 
+    def log(
+        self, action: str, subject: str, *, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+    ) -> None:
+        """Write a change into the audit log that no record and no payout's state tells of."""
+        entry = Entry(self.caller.user_id, action, subject, before=before, after=after, request=self.call.nonce)
+        audit.add(self.unit, entry, now=self.now)
+
+    def log_call(self, method: str, path: str, *, is_waiting: bool) -> None:
+        """Write into the audit log that this call was carried out, or waits for people."""
+        proof = digest(self.evidence())
+        after = {"method": method, "path": path, "payload": payload_digest(self.payload), "waits": is_waiting}
+        subject, request = self.result_id or "", self.call.nonce
+        entry = Entry(self.caller.user_id, CALL, subject, after=after, evidence=proof, request=request)
+        audit.add(self.unit, entry, now=self.now)
+
     def check_quorums(self) -> None:
         """Refuse what leaves too few people to govern; called once the change is made.
 
@@ -253,8 +271,11 @@ def append_record(
     body: dict[str, Any],
     evidence: dict[str, Any] | None,
     now: Instant,
+    actor: str = ENGINE,
 ) -> str:
     """Append one record after the head of ``org`` and return its hash.
+
+    ``actor`` is who the audit log names where no evidence does.
 
     Raises:
         Unavailable: the clock has been set back since the newest record.
@@ -282,6 +303,9 @@ def append_record(
         document=canonical(document).decode(),
         now=now,
     )
+    actor = actor if evidence is None else str(evidence["credential"]["userId"])
+    after = {"record": org.head_seq + 1}
+    audit.add(unit, Entry(actor, f"{RECORD}{kind}", subject, after=after, evidence=digest), now=now)
     return digest
 
 
@@ -317,6 +341,8 @@ def issue_token(
         created_at=now,
         expires_at=now + life,
     )
+    after = {"credential": credential_uuid, "kind": kind, "until": now + life}
+    audit.add(unit, Entry(user_id, SESSION_OPENED, token_id, after=after), now=now)
     return {
         "jti": token_id,
         "sub": user_id,
@@ -441,7 +467,7 @@ def verify(
         )
     row, credential = _check_signature(known, call, caller, config)
     if isinstance(call, SignedMessage):
-        call = call.opened(unit, org, now=now)
+        call = call.opened(known, org, now=now)
     else:
         _check_head(unit, org, call.preimage)
     if not caller.is_vouched:
@@ -513,6 +539,21 @@ def _holder(unit: Unit, known: Identities, uuid: str, *, now: Instant) -> Caller
         operations=_pat_operations(unit, key) if is_pat else known.operations_of(user.id),
         pat_key=uuid if is_pat else None,
     )
+
+
+def sender_of(unit: Unit, message: Message, *, credential_uuid: str, now: Instant) -> str:
+    """Return the id of whose call a message is that this key has signed: a new one that is good now.
+
+    Raises:
+        NotAuthenticated: the key or its holder was switched off.
+        ActionSignatureInvalid, ActionReplayed: it has expired, is of the future, or came before.
+    """
+    known = Identities(unit)
+    caller = _holder(unit, known, credential_uuid, now=now)
+    check_times(message, now=now)
+    if known.spent(nonce_of(message, credential_uuid)) is not None:
+        raise ActionReplayed("this HTTP message has already been used")
+    return caller.user_id
 
 
 def _check_signature(

@@ -6,6 +6,7 @@ admitted before it, in this group too, and a refusal leaves nothing behind.
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
 
@@ -258,15 +259,19 @@ class Admissions:
             has_queue: tells whether others wait before it in a counter; usually it comes last.
         """
         found: dict[str, Evaluation] = {}
+        full: set[tuple[str, str]] = set()
         are_covered = True
         for wallet in payers:
             there, matching = _paid_by(wallet, opening), self._about(wallet.id).matching
             are_covered = are_covered and bool(matching)
             for policy in matching:
                 known = found.get(policy.id)
-                if known is None or not known.triggered:
+                if known is None or not known.triggered or known.wait is not None:
                     answer = self._evaluate(policy, facts, there, has_queue or self._counters.has_queue)
-                    if known is None or answer.triggered:
+                    if answer.wait is not None:
+                        # It waits for room in each of them, whichever wallet pays.
+                        full.add((policy.id, key_of(policy, there)))
+                    if known is None or (answer.triggered and not known.triggered):
                         found[policy.id] = answer
         evaluations = tuple(found[policy.id] for policy in self.active if policy.id in found)
         # The default is for each wallet: one that no policy is about must not pay by way of a pool.
@@ -278,6 +283,7 @@ class Admissions:
             holding=tuple(policy for policy in self.active if policy.id in said.holding),
             active=self.active,
             tags=self._about(payers[0].id).tags,
+            full=frozenset(each for each in full if each[0] in said.full),
         )
 
     def _evaluate(self, policy: Policy, facts: Facts, opening: Opening, has_queue: HasQueue) -> Evaluation:
@@ -291,7 +297,7 @@ class Admissions:
         """Count a payout that was judged, or have it wait for room."""
         said = judgement.verdict
         if said.kind == "wait":
-            self._counters.queue([policy for policy in self.active if policy.id in said.full], opening)
+            self._counters.queue(judgement.full, opening.transfer_id)
         elif said.kind != "block":
             self._counters.open(self._about(opening.wallet_id).counting, opening)
 
@@ -357,7 +363,13 @@ class Admissions:
         unit, admitted = self._work.unit, self._admitted
         if not admitted:
             return
-        transfers.add_many(unit, [vars(each.row) for each in admitted], [each.transition for each in admitted])
+        transfers.add_many(
+            unit,
+            [vars(each.row) for each in admitted],
+            [each.transition for each in admitted],
+            [sha256(each.evidence["document"].encode()).hexdigest() for each in admitted],
+            now=self._work.now,
+        )
         evidence.keep_many(unit, [each.evidence for each in admitted])
         transfers.add_evaluations(unit, [kept for each in admitted for kept in each.evaluations])
         approvals.add_many(unit, [vars(each.approval) for each in admitted if each.approval is not None])

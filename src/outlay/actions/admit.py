@@ -23,6 +23,7 @@ from outlay.core.errors import (
 )
 from outlay.core.faultpoint import fault
 from outlay.core.intent import read_intent
+from outlay.core.mandate import EXTERNAL_PREFIX
 from outlay.core.pool import Route
 from outlay.core.price import Quote
 from outlay.core.transfer import RESTORED
@@ -260,6 +261,8 @@ def _check_policies_seen(act: Act, kinds: Collection[str]) -> None:
 def _check_payable(admissions: Admissions, asked: Asked) -> Asset:
     """Refuse recipients that lose money, assets nobody vouched for, and wallets that are stopped."""
     config, intent = asked.act.config, asked.intent
+    if intent.external_id is not None and intent.external_id.startswith(EXTERNAL_PREFIX):
+        raise InvalidInput(f"{EXTERNAL_PREFIX} begins the ids of refills: choose another", field="externalId")
     for wallet in asked.payers:
         _check_chain(config, wallet)
     if intent.recipient == ZERO:

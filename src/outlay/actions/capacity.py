@@ -46,7 +46,7 @@ class _Round:
     admissions: Admissions
     queues: dict[_Key, list[tuple[int, str]]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)  #: transfers that wait no more
-    answers: list[tuple[Row, Judgement]] = field(default_factory=list)
+    answers: list[tuple[Row, str, Judgement]] = field(default_factory=list)  #: and the wallet it counts for
 
 
 def admit_waiting(work: Work, *, after: int) -> tuple[int, int]:
@@ -87,14 +87,14 @@ def _goes_on(work: Work, found: _Round, transfer_id: str) -> bool:
     """Judge a payout; tell whether it waits no more."""
     row = transfers.get(work.unit, transfer_id)
     stands_in = waiting.counters_of(work.unit, transfer_id)
+    payers = _payers(work, found, row)
     opening = Opening(
         transfer_id=row.id,
-        wallet_id=row.wallet_id,
+        wallet_id=payers[0].id,
         recipient=row.recipient,
         initiator_id=row.initiator_id,
         value=row.value,
     )
-    payers = _payers(work, found, row)
     found.admissions.expect_counters([(payers, opening)])
     judgement = found.admissions.judge(
         payers,
@@ -104,11 +104,10 @@ def _goes_on(work: Work, found: _Round, transfer_id: str) -> bool:
     )
     said = judgement.verdict
     if said.kind == "wait":
-        full = {(policy.id, key_of(policy, opening)) for policy in judgement.active if policy.id in said.full}
-        waiting.join(work.unit, full - stands_in, place=row.wait_place, transfer_id=row.id)
+        waiting.join(work.unit, judgement.full - stands_in, place=row.wait_place, transfer_id=row.id)
         return False
     found.gone.add(row.id)
-    found.answers.append((row, judgement))
+    found.answers.append((row, opening.wallet_id, judgement))
     found.admissions.count(judgement, opening)
     return True
 
@@ -127,7 +126,8 @@ def _payers(work: Work, found: _Round, row: Row) -> Sequence[Row]:
         return [wallet]
     found.admissions.payers.pool(row.pool_id)
     members = found.admissions.payers.of(row.pool_id, asset=row.asset, amount=row.amount)
-    return [wallet, *(each for each in members if each.id != wallet.id)]
+    # It goes on counting for the wallet it was given, unless that one has left the pool and cannot pay it any more.
+    return sorted(members, key=lambda each: each.id != wallet.id) or [wallet]
 
 
 def _carry_out(work: Work, found: _Round) -> None:
@@ -135,18 +135,18 @@ def _carry_out(work: Work, found: _Round) -> None:
         return
     found.admissions.write_counters()
     changes = []
-    for row, judgement in found.answers:
+    for row, wallet_id, judgement in found.answers:
         said = judgement.verdict
-        values: dict[str, Any] = {"policy_set": found.admissions.policy_set}
+        values: dict[str, Any] = {"policy_set": found.admissions.policy_set, "wallet_id": wallet_id}
         if said.kind == "allow":
             values |= {"resolved_at": work.now, "ready_at": work.now}
         elif said.kind == "block":
             values |= {"resolved_at": work.now, "reason": " ".join(said.reasons)}
         detail = {"reasons": list(said.reasons)} if said.reasons else None
         changes.append(Change(row=row, event=_EVENTS[said.kind], detail=detail, values=values))
-    for row, judgement in found.answers:
+    for row, _, judgement in found.answers:
         keep(work, judgement, row, moment=ADMISSION)
     rows = change_many(work, changes)
-    for row, (_, judgement) in zip(rows, found.answers, strict=True):
+    for row, (_, _, judgement) in zip(rows, found.answers, strict=True):
         if judgement.verdict.kind == "hold":
             open_approval(work, row, required_groups(judgement.holding), judgement.holding)

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from outlay.actions import present
+from outlay.actions.alarms import about_payout
 from outlay.actions.work import Work
 from outlay.core.transfer import ENDS, UNSIGNED, Event, State, wire_status
-from outlay.store import approvals, transfers, velocity, waiting, webhooks
+from outlay.store import approvals, transfers, velocity, waiting, wallets, webhooks
 from outlay.store.database import Row, Unit
 from outlay.store.transfers import Change
 
@@ -31,10 +32,8 @@ def change_many(work: Work, changes: Sequence[Change]) -> list[Row]:
     waiting.forget(work.unit, [each.row.id for each in changes if each.row.wait_place is not None])
     for each in changes:
         if each.after in ENDS and each.after is not State.CONFIRMED:
-            _return_velocity(
-                work.unit, each.row.id, State(each.row.state)
-            )  # first: counters are locked before transfers
-    rows = transfers.advance(work.unit, changes, now=work.now)
+            _return_velocity(work.unit, each)  # first: counters are locked before transfers
+    rows = transfers.advance(work.unit, changes, now=work.now, actor=work.actor)
     told: list[tuple[str, Row]] = []
     for each, after in zip(changes, rows, strict=True):
         if each.after in ENDS:
@@ -47,24 +46,47 @@ def change_many(work: Work, changes: Sequence[Change]) -> list[Row]:
         webhooks.Raised(kind=kind, subject=row.id, data={"transferRequest": document})
         for (kind, row), document in zip(told, documents, strict=True)
     ]
+    raised += _moved(work, changes, rows)
     webhooks.emit_many(work.unit, raised, now=work.now, entropy=work.entropy)
     return rows
 
 
 def _no_longer_waiting(change: Change) -> Change:
-    """Return the change; whatever happens to a payout that waits for room, it does not wait after it."""
+    """Return the change; whatever happens to a payout, after it it neither waits for room nor is late any more."""
+    if change.row.delayed_at is not None:
+        change = replace(change, values={"delayed_at": None, **change.values})
     if change.row.wait_place is None:
         return change
     return replace(change, values={"waiting_reason": None, "wait_place": None, "wait_until": None, **change.values})
 
 
-def _return_velocity(unit: Unit, transfer_id: str, before: State) -> None:
-    if velocity.find_entry(unit, transfer_id) is None:
-        return
-    if before in UNSIGNED:
-        velocity.give_back(unit, transfer_id)
+def _moved(work: Work, changes: Sequence[Change], rows: Sequence[Row]) -> list[webhooks.Raised]:
+    """Return what else is told: coins that left, finally, and blocks that are gone."""
+    raised = [
+        about_payout(work, "payout.reorged", row, **(each.detail or {}))
+        for each, row in zip(changes, rows, strict=True)
+        if each.event is Event.REORGED
+    ]
+    paid = [(row, each.detail) for each, row in zip(changes, rows, strict=True) if each.event is Event.PAID]
+    if not paid:
+        return raised
+    payers = {row.id: row.address for row in wallets.find_many(work.unit, {row.wallet_id for row, _ in paid})}
+    for row, proof in paid:
+        assert proof is not None
+        item = present.history_item(row, proof["height"], payers[row.wallet_id], work.config)
+        # Of a subject of its own: the payout's own events are its states, one after the other.
+        data, subject = {"blockchainEvent": {**item, "status": "Confirmed"}}, row.transaction_id
+        raised.append(webhooks.Raised(kind="wallet.blockchainevent.detected", subject=subject, data=data))
+    return raised
+
+
+def _return_velocity(unit: Unit, change: Change) -> None:
+    if change.event is Event.DISMISSED or velocity.find_entry(unit, change.row.id) is None:
+        return  # what was dismissed did leave, or may have
+    if State(change.row.state) in UNSIGNED:
+        velocity.give_back(unit, change.row.id)
     else:
-        velocity.correct(unit, transfer_id)
+        velocity.correct(unit, change.row.id)
 
 
 def _close_approval(work: Work, row: Row) -> None:

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from outlay.actions.alarms import about_payout, freeze_wallet
 from outlay.actions.change import change, change_many
+from outlay.actions.replacements import tell_replacements
 from outlay.actions.sending import PAYOUT
 from outlay.actions.work import Work
 from outlay.core.asset import NATIVE
 from outlay.core.effect import Effect
 from outlay.core.errors import InvariantBroken
 from outlay.core.ledger import overrun, release, settle, settle_mismatch
-from outlay.core.transfer import Event, State
-from outlay.store import lanes, ledger, organizations, transfers, velocity, wallets
+from outlay.core.transfer import MISMATCH, Event, State
+from outlay.store import lanes, ledger, organizations, transfers, velocity, wallets, webhooks
 from outlay.store.database import Row
 from outlay.store.transfers import Change
 
@@ -64,7 +66,7 @@ def note_reorged(work: Work, slot_id: str) -> None:
         lanes.touch_attempt(work.unit, attempt.id, sent_at=None)
     paid = None if slot.transfer_id is None else transfers.get(work.unit, slot.transfer_id)
     if paid is not None and State(paid.state) is State.MINED:
-        change(work, paid, Event.REORGED)
+        change(work, paid, Event.REORGED, detail={"blockNumber": slot.block_number, "blockHash": slot.block_hash})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,7 @@ def settle_payouts(work: Work, fence: int, finals: Sequence[Final]) -> int:
     for row, each in zip(paid, finals, strict=True):
         if each.effect.kind == "mismatch":
             _flag_mismatch(work, row, each.effect, each.fee)
+    tell_replacements(work, [slot.id for slot in slots], None)
     return len(finals)
 
 
@@ -187,6 +190,7 @@ def settle_void(work: Work, fence: int, slot_id: str, *, fee: int) -> None:
             f"{slot.void_reason or 'It was voided'}: an empty transaction took its place, finally; nothing was paid."
         )
         change(work, paid, Event.VOIDED, detail=proof, fee=fee, reason=reason)
+        tell_replacements(work, [slot.id], None)
 
 
 def settle_foreign(work: Work, fence: int, slot_id: str, *, tx_hash: str, block: int) -> None:
@@ -215,8 +219,9 @@ def settle_foreign(work: Work, fence: int, slot_id: str, *, tx_hash: str, block:
         proof = {"height": block, "transaction": tx_hash}
         reason = f"Transaction {tx_hash}, which is not ours, took its place, finally; nothing was paid."
         change(work, paid, Event.SUPERSEDED, detail=proof, reason=reason)
-    wallets.freeze(work.unit, wallet.id, f"somebody else used this wallet's key: transaction {tx_hash} is not ours")
-    organizations.bump_epoch(work.unit)
+        tell_replacements(work, [slot.id], None)
+    reason = f"somebody else used this wallet's key: transaction {tx_hash} is not ours"
+    freeze_wallet(work.unit, wallet.id, reason, now=work.now, entropy=work.entropy)
 
 
 def _close(work: Work, fence: int, slots: Sequence[Row], *, block: int) -> None:
@@ -245,8 +250,11 @@ def _post_overrun(book: ledger.Book, wallet_id: str, network: str, transfer_id: 
 def _flag_mismatch(work: Work, paid: Row, effect: Effect, fee: int) -> None:
     """Neither paid nor not paid: stop the asset and the wallet until a person has looked."""
     reason = f"transfer {paid.id} had another effect than asked. {effect.why}"
-    transfers.annotate(work.unit, paid.id, flag="effect_mismatch", reason=effect.why, fee=fee)
-    wallets.freeze(work.unit, paid.wallet_id, reason)
+    transfers.annotate(work.unit, paid.id, flag=MISMATCH, reason=effect.why, fee=fee)
+    found = transfers.get(work.unit, paid.id)
+    raised = about_payout(work, "payout.effect_mismatch", found, why=effect.why, outflow=str(effect.outflow))
+    webhooks.emit_many(work.unit, [raised], now=work.now, entropy=work.entropy)
+    freeze_wallet(work.unit, paid.wallet_id, reason, now=work.now, entropy=work.entropy)
     if paid.asset != NATIVE:
         wallets.freeze_asset(work.unit, network=paid.network, asset=paid.asset, reason=reason, now=work.now)
     organizations.bump_epoch(work.unit)

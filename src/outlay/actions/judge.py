@@ -40,6 +40,7 @@ class Judgement:
     holding: tuple[Policy, ...]  #: triggered policies that ask people
     active: tuple[Policy, ...]  #: every active policy, those that do not match included
     tags: tuple[str, ...]  #: of the wallet it counts for
+    full: frozenset[tuple[str, str]] = frozenset()  #: counters it may wait for, by policy id and scope key
 
 
 def judge(

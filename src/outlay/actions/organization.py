@@ -11,6 +11,7 @@ from outlay.actions.held import held_for
 from outlay.actions.policies import insert_policy
 from outlay.config import Config, check_settings
 from outlay.core import ids
+from outlay.core.audit import RECORD, Entry
 from outlay.core.errors import Conflict, InvalidInput, Unavailable
 from outlay.core.operation import FULL_ADMIN, OPERATIONS
 from outlay.core.policy_document import preset_policies
@@ -21,7 +22,7 @@ from outlay.evidence.batch import BATCH_DECISION_PATH
 from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage
 from outlay.evidence.record import build_record, record_hash
-from outlay.store import approvals, changes, organizations, permissions, transfers, users
+from outlay.store import approvals, audit, changes, organizations, permissions, transfers, users
 from outlay.store.database import Unit
 
 ADMIN_TOKEN_LIFE: Instant = 24 * HOUR
@@ -104,6 +105,7 @@ def found(
         money_settings=money_digest(config),
         now=now,
     )
+    audit.add(unit, Entry(user_id, f"{RECORD}genesis", org_id, after={"record": 0}, evidence=root), now=now)
     store_admin(
         unit,
         user_id=user_id,
@@ -204,11 +206,18 @@ def is_applied(unit: Unit, config: Config) -> bool:
 
 
 def require_applied(unit: Unit, config: Config) -> None:
-    """Admit nothing while the settings in the file are not the ones an admin signed.
+    """Admit nothing while the settings in the file are not the ones an admin signed, or the audit log is broken.
 
     Raises:
-        Unavailable: they differ; says what to do.
+        Unavailable: so it is; says what to do.
     """
+    broken = audit.why_broken(unit)
+    if broken is not None:
+        raise Unavailable(
+            f"the audit log is not what was written ({broken}): nothing is paid until an admin has looked and lets it"
+            " go on, see outlay audit --help",
+            reason="audit_broken",
+        )
     if not is_applied(unit, config):
         raise Unavailable(
             "the money settings of the configuration (prices, finality, assets, chain ids, fee caps, default verdict)"

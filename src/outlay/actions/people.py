@@ -9,6 +9,7 @@ from outlay.actions.govern import is_governed, must_ask
 from outlay.actions.organization import hash_code
 from outlay.actions.settle import settle_open
 from outlay.core import ids
+from outlay.core.audit import SESSION_CLOSED, Entry
 from outlay.core.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NotPermitted, PreconditionFailed
 from outlay.core.seams import DAY, HOUR, Entropy, Instant
 from outlay.evidence.assertion import Assertion, verify_assertion
@@ -21,7 +22,7 @@ from outlay.evidence.challenge import (
     registration_challenge,
 )
 from outlay.evidence.record import CLOCKS_APART
-from outlay.store import evidence, organizations, permissions, users
+from outlay.store import audit, evidence, organizations, permissions, users
 from outlay.store.database import Row, Unit
 
 LOGIN_LIFE: Instant = 8 * HOUR
@@ -346,6 +347,7 @@ def register(
         },
         evidence=None,
         now=now,
+        actor=row.id,
     )
     vouched = vouched and not is_governed(unit)  # then an activation vouches, which people agree to
     name = credential_name or "first key"
@@ -461,3 +463,9 @@ def log_in(
     )
     evidence.spend(unit, nonce=preimage.nonce, result_id=claims["jti"], keep_until=preimage.expires + DAY)
     return claims
+
+
+def log_out(unit: Unit, *, now: Instant, user_id: str, token_id: str | None) -> None:
+    """End one login of a user, or all of them; tokens that no login made stay as they are."""
+    users.end_sessions(unit, user_id, token_id=token_id)
+    audit.add(unit, Entry(user_id, SESSION_CLOSED, token_id or user_id), now=now)

@@ -75,6 +75,8 @@ def perform(
         refusal = error
     if refusal is not None:
         act.result_id = None
+    else:
+        act.log_call(method, path, is_waiting=is_waiting)
     evidence.spend(unit, **_spent(act))
     return Outcome(result, refusal, is_waiting)
 

@@ -9,8 +9,8 @@ from outlay.core import ids
 from outlay.core.approval import merge_groups
 from outlay.core.asset import NATIVE, NATIVE_TID
 from outlay.core.errors import InvalidInput, NotFound
-from outlay.core.policy import NominalLimit, Policy, RequestApproval, Velocity, matches, required_groups
-from outlay.core.policy_document import parse_policy, stored_document
+from outlay.core.policy import Block, NominalLimit, Policy, RequestApproval, Velocity, matches, required_groups
+from outlay.core.policy_document import WAIT_MARGIN, parse_policy, stored_document
 from outlay.core.seams import Instant
 from outlay.evidence.canonical import digest
 from outlay.store import approvals, policies, transfers, users, velocity, waiting, wallets
@@ -48,6 +48,7 @@ def create(act: Act, document: dict[str, Any]) -> dict[str, Any]:
     """Create a policy; its velocity counters start with what has left already."""
     policy_id = act.new_id(ids.POLICY)
     policy = parse_policy(document, id=policy_id, version=1)
+    _check_wait(act, policy)
     _check_approvers(act, policy)
     _check_assets(act, policy)
     act.record("policy.created", policy_id, {"version": 1, **stored_document(policy)})
@@ -78,6 +79,7 @@ def replace(act: Act, policy_id: str, document: dict[str, Any]) -> dict[str, Any
     policy = parse_policy(document, id=policy_id, version=version)
     if policy.activity_kind != row.activity_kind:
         raise InvalidInput("a policy keeps its kind: archive it and create another", field="activityKind")
+    _check_wait(act, policy)
     _check_approvers(act, policy)
     _check_assets(act, policy)
     act.record("policy.updated", policy_id, {"version": version, **stored_document(policy)})
@@ -97,6 +99,18 @@ def archive(act: Act, policy_id: str) -> dict[str, Any]:
     policies.update(act.unit, policy_id, status=ARCHIVED, updated_at=act.now)
     act.result_id = policy_id
     return present.policy(get(act.unit, policy_id))
+
+
+def _check_wait(act: Act, policy: Policy) -> None:
+    """What has waited must still be young enough for the signer to sign it."""
+    wait = policy.action.wait if isinstance(policy.action, Block) else None
+    most = act.config.signer.request_max_age_s // 60 - WAIT_MARGIN
+    if wait is not None and wait > most:
+        raise InvalidInput(
+            f"is at most {max(0, most)}: the signer refuses requests after {act.config.signer.request_max_age_s} s"
+            " (setting signer.request_max_age_s), and an hour is left for sending",
+            field="action.wait",
+        )
 
 
 def _check_approvers(act: Act, policy: Policy) -> None:

@@ -84,7 +84,7 @@ def transfer(row: Row, config: Config, attempts: Sequence[Row] = ()) -> dict[str
         mandateId=row.mandate_id,
         poolId=row.pool_id,
         replacementId=_replacement_of(attempts),
-        details=_construction(attempts) if attempts else None,
+        details=construction(attempts) if attempts else None,
     )
 
 
@@ -101,8 +101,8 @@ def _replacement_of(attempts: Sequence[Row]) -> str | None:
     return next((str(each.id) for each in reversed(attempts) if each.asked_by is not None), None)
 
 
-def _construction(attempts: Sequence[Row]) -> dict[str, Any]:
-    """Return the nonce of a slot and what was offered for it, one after the other."""
+def construction(attempts: Sequence[Row]) -> dict[str, Any]:
+    """Return the nonce of a slot that was bound, and what was offered for it, one after the other."""
     return {
         "nonce": attempts[0].nonce,
         "attempts": [

@@ -27,6 +27,7 @@ def payout(row: Row, config: Config) -> dict[str, Any]:
         reason=row.reason,
         waitingReason=row.waiting_reason,
         flag=row.flag,
+        delayedSince=None if row.delayed_at is None else iso(row.delayed_at),
         walletId=row.wallet_id,
         poolId=row.pool_id,
         batchId=row.batch_id,

@@ -27,6 +27,7 @@ from outlay.evidence.canonical import canonical, digest
 from outlay.evidence.governance import agreed_at, groups_digest
 from outlay.store import (
     approvals,
+    audit,
     changes,
     evidence,
     mandates,
@@ -71,6 +72,7 @@ def apply_records(work: Work, texts: Sequence[str], documents: Sequence[dict[str
     """
     for text, document in zip(texts, documents, strict=True):
         _apply(work.unit, work.entropy, text, document)
+    audit.begin_again(work.unit, now=work.now)
     _count_again(work)
     rebuild_counters(work)
 

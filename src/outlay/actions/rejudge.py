@@ -12,7 +12,16 @@ from outlay.actions.judge import ADMISSION, Judgement, decided, facts_of, people
 from outlay.actions.work import Work
 from outlay.core.approval import Person, merge_groups
 from outlay.core.mandate import activity_of
-from outlay.core.policy import WALLETS_SIGN, Policy, Verdict, evaluate, matches, required_groups, verdict
+from outlay.core.policy import (
+    WALLETS_SIGN,
+    Evaluation,
+    Policy,
+    Verdict,
+    evaluate_all,
+    matches,
+    required_groups,
+    verdict,
+)
 from outlay.evidence.demand import REQUEST
 from outlay.store import approvals, mandates, policies, transfers, users, velocity_signing, wallets
 from outlay.store.database import Row
@@ -38,8 +47,8 @@ class Rejudging:
         unit, names = work.unit, [row.id for row in rows]
         self._work = work
         self._active = tuple(active_policies(unit))
-        self._windows = BindingWindows(unit, work.now)
         self._places = velocity_signing.places(unit, names)
+        self.forget_windows()
         self._matched = transfers.judged_by(unit, names, moment=ADMISSION)
         self._approvals = approvals.of_many(unit, names)
         self._tags: dict[str, tuple[str, ...]] = {}
@@ -56,7 +65,7 @@ class Rejudging:
         judgement = self._judge(row)
         why_not = self._refuse_initiator(row)
         if why_not is not None:
-            gone = Verdict(kind="block", reasons=(why_not,))
+            gone = Verdict("block", stated=why_not)
             return Rejudgement(kind="block", judgement=replace(judgement, verdict=gone))
         if judgement.verdict.kind in ("block", "wait"):
             return Rejudgement(kind=judgement.verdict.kind, judgement=judgement)
@@ -74,7 +83,8 @@ class Rejudging:
 
     def forget_windows(self) -> None:
         """Read the counters anew: one of the transfers was taken out of them."""
-        self._windows = BindingWindows(self._work.unit, self._work.now)
+        last = max(self._places.values(), default=0)
+        self._windows = BindingWindows(self._work.unit, self._work.now, last=last)
 
     def _judge(self, row: Row) -> Judgement:
         """Evaluate every active policy that matches now, or matched at admission."""
@@ -89,11 +99,12 @@ class Rejudging:
         ]
         windows = self._windows.of(matching, row, self._places.get(row.id, 0))
         facts = facts_of(row, self._work.config)
-        evaluations = tuple(evaluate(policy, facts, windows.get(policy.id)) for policy in matching)
+        found = evaluate_all(matching, facts, [windows.get(policy.id) for policy in matching])
         # A mandate is what lets a refill go; policies only bound it.
         default = self._work.config.policies.default if activity == WALLETS_SIGN else "allow"
-        said = verdict(evaluations, default=default)
-        holding = tuple(policy for policy in matching if policy.id in said.holding)
+        said = verdict(found, default=default)
+        holding = tuple(policy for policy in matching if policy.id in said.holding) if said.kind == "hold" else ()
+        evaluations = tuple(Evaluation(*each) for each in found)
         return Judgement(verdict=said, evaluations=evaluations, holding=holding, active=self._active, tags=tags)
 
     def _refuse_initiator(self, row: Row) -> str | None:

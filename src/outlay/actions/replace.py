@@ -9,6 +9,7 @@ from typing import Any
 
 from outlay.actions import present
 from outlay.actions.act import Act
+from outlay.actions.replacements import tell_replacements
 from outlay.actions.sending import PAYOUT, add_attempt, begin_void, is_legacy
 from outlay.core.errors import Conflict, NotFound, PreconditionFailed
 from outlay.core.fees import Fees, Offer, ceiling_per_gas, next_offer, void_offer
@@ -146,5 +147,6 @@ def _answer(act: Act, paid: Row, attempt_id: str | None) -> dict[str, Any]:
     assert attempt_id is not None, "nothing else of the slot is to be signed: it was just looked at"
     act.keep_evidence(attempt_id)
     act.result_id = attempt_id
+    tell_replacements(act.work, [paid.transaction_id], "wallet.transaction.requested", only=[attempt_id])
     known = lanes.attempts(act.unit, paid.transaction_id)
     return present.transaction(act.unit, paid, known, known[-1])

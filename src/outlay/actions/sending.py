@@ -7,6 +7,7 @@ from outlay.actions.change import change, change_many
 from outlay.actions.judge import BINDING, Judgement, keep, keep_many, open_approval
 from outlay.actions.organization import require_applied
 from outlay.actions.rejudge import Rejudgement, Rejudging
+from outlay.actions.replacements import tell_replacements
 from outlay.actions.work import Work
 from outlay.config import Config
 from outlay.core import ids
@@ -458,3 +459,7 @@ def note_sent(work: Work, wallet_id: str, fence: int, answers: Sequence[tuple[st
     lanes.change_many(work.unit, [{"id": slot_id} for slot_id in first], before="signed", after="sent")
     paid = transfers.get_many(work.unit, [each for each in first.values() if each is not None])
     change_many(work, [Change(row=row, event=Event.SENT, values={"broadcast_at": work.now}) for row in paid])
+    asked = [attempt for attempt, _ in told if attempt.asked_by is not None and attempt.first_sent_at is None]
+    if asked:
+        slots, only = [each.transaction_id for each in asked], [each.id for each in asked]
+        tell_replacements(work, slots, "wallet.transaction.broadcasted", only=only)

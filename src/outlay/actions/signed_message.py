@@ -11,8 +11,8 @@ from outlay.evidence.challenge import Preimage
 from outlay.evidence.http_call import body_document, nonce_of, preimage_of
 from outlay.evidence.http_signature import Message
 from outlay.evidence.record import CLOCKS_APART
-from outlay.store import organizations
-from outlay.store.database import Row, Unit
+from outlay.store.database import Row
+from outlay.store.identities import Identities
 
 AHEAD_MAX: Instant = MINUTE
 """How far the clock of a caller that names the records it saw may be ahead of ours."""
@@ -59,28 +59,21 @@ class SignedMessage:
         if (credential.uuid, credential.public_key) != (self.credential.uuid, self.credential.public_key):
             self.message.verify(credential.public_key)
 
-    def opened(self, unit: Unit, org: Row, *, now: Instant) -> "SignedMessage":
+    def opened(self, known: Identities, org: Row, *, now: Instant) -> "SignedMessage":
         """Return the message with what it is: made just now, over the newest records.
 
         Raises:
             ActionSignatureInvalid: it has expired, was made in the future, or names records we do not have.
             HeadMoved: the organization's records were changed since.
         """
-        created, expires = self.message.parameters.created * SECOND, self.message.parameters.expires * SECOND
-        if now >= expires:
-            raise ActionSignatureInvalid("this HTTP message signature has expired: sign the call again")
-        # Whoever reads the signature later takes a message that names no records for one over the newest of then.
-        if created > now + (0 if self.message.records_head is None else AHEAD_MAX):
-            raise ActionSignatureInvalid(
-                "this HTTP message was signed in the future: set your clock right, or cover outlay-records-head"
-            )
+        check_times(self.message, now=now)
         preimage = preimage_of(
             self.message,
             digest=self.digest,
             org=org.id,
             user_id=self.credential.user_id,
             credential_uuid=self.credential.uuid,
-            records_head=_head(unit, org, self.message, created),
+            records_head=_head(known, org, self.message),
         )
         return replace(self, seen=preimage)
 
@@ -89,9 +82,25 @@ class SignedMessage:
         return body_document(self.message, self.body)
 
 
-def _head(unit: Unit, org: Row, message: Message, created: Instant) -> str:
-    named = message.records_head
-    newest = organizations.find_record(unit, org.head if named is None else named)
+def check_times(message: Message, *, now: Instant) -> None:
+    """Check that a message was made before now and has not expired.
+
+    Raises:
+        ActionSignatureInvalid: it has expired, or was made in the future.
+    """
+    created, expires = message.parameters.created * SECOND, message.parameters.expires * SECOND
+    if now >= expires:
+        raise ActionSignatureInvalid("this HTTP message signature has expired: sign the call again")
+    # Whoever reads the signature later takes a message that names no records for one over the newest of then.
+    if created > now + (0 if message.records_head is None else AHEAD_MAX):
+        raise ActionSignatureInvalid(
+            "this HTTP message was signed in the future: set your clock right, or cover outlay-records-head"
+        )
+
+
+def _head(known: Identities, org: Row, message: Message) -> str:
+    named, created = message.records_head, message.parameters.created * SECOND
+    newest = known.record(org.head if named is None else named)
     if newest is None:
         raise ActionSignatureInvalid("outlay-records-head names a record that this organization does not have")
     # Whoever checks it later believes clocks that are so far apart, and no others.

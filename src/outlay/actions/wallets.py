@@ -6,6 +6,7 @@ from typing import Any
 
 from outlay.actions import present
 from outlay.actions.act import Act
+from outlay.actions.alarms import wallet_unfrozen
 from outlay.actions.organization import require_applied
 from outlay.actions.policies import recount_velocity
 from outlay.config import Config
@@ -118,6 +119,7 @@ def unfreeze(act: Act, wallet_id: str, *, reason: str) -> dict[str, Any]:
         raise PreconditionFailed("this wallet is not frozen")
     act.record("wallet.unfrozen", wallet_id, {"reason": reason, "stopped": row.frozen_reason})
     wallets.update(act.unit, wallet_id, frozen_reason=None, compared_block=None)
+    wallet_unfrozen(act.work, wallet_id, reason=reason, stopped=row.frozen_reason, by=act.caller.user_id)
     act.result_id = wallet_id
     return present.wallet(act.unit, get(act.unit, wallet_id))
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from outlay.config import Config
+from outlay.core.audit import ENGINE
 from outlay.core.seams import Entropy, Instant
 from outlay.store import organizations
 from outlay.store.database import Unit
@@ -16,6 +17,7 @@ class Work:
     now: Instant
     entropy: Entropy
     config: Config
+    actor: str = ENGINE  #: id of whoever asked for it, for the audit log
 
 
 def open_work(unit: Unit, *, now: Instant, entropy: Entropy, config: Config) -> Work:

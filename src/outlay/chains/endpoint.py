@@ -1,7 +1,7 @@
 """One RPC endpoint: its chain id is checked, its pace kept, and what it last said of its head remembered."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from outlay.chains import Head, SendAnswer, SendKind
@@ -22,6 +22,8 @@ from outlay.codec.evm import tx_hash
 
 T = TypeVar("T")
 Asked = tuple[str, Sequence[Any]]  # method and parameters
+Watcher = Callable[[int, str, float], None]
+"""Is told of each request: the endpoint's number, how it went, and the seconds it took."""
 
 REST_S: Final = 5.0
 """Seconds a failed endpoint is asked last; doubled with each failure that follows, up to ``REST_MAX_S``."""
@@ -38,7 +40,16 @@ _UNDER_WAY: object = object()
 class Endpoint:
     """One endpoint of a network. Nothing it raises or shows contains its URL."""
 
-    def __init__(self, number: int, url: str, transport: Transport, *, chain_id: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        url: str,
+        transport: Transport,
+        *,
+        chain_id: int,
+        batch_size: int,
+        watcher: Watcher | None = None,
+    ) -> None:
         """Keep the parts; nothing is asked yet.
 
         Args:
@@ -47,11 +58,12 @@ class Endpoint:
             transport: how requests travel.
             chain_id: what it must answer to ``eth_chainId``.
             batch_size: calls in one request, >= 1; it shrinks to what the endpoint takes.
+            watcher: is told of each request.
         """
         self.number = number
         self.head: Head | None = None  #: its newest block as it last said
         self.highest = 0  #: the highest block number it ever said
-        self._url, self._transport, self._chain_id = url, transport, chain_id
+        self._url, self._transport, self._chain_id, self._watcher = url, transport, chain_id, watcher
         self._batch_max = self._batch = batch_size
         self._pace = Pace()
         self._checked = False  # its chain id was right and nothing failed since
@@ -63,7 +75,11 @@ class Endpoint:
     @property
     def rests(self) -> bool:
         """Whether it failed a short while ago."""
-        return self._rests_until > asyncio.get_running_loop().time()
+        return self.rests_at(asyncio.get_running_loop().time())
+
+    def rests_at(self, now: float) -> bool:
+        """Tell the same as of an instant of the event loop's clock."""
+        return self._rests_until > now
 
     @property
     def is_busy(self) -> bool:
@@ -75,6 +91,12 @@ class Endpoint:
         if self.head is None:
             return False
         return best.number - self.head.number > _LAG_BLOCKS or best.timestamp - self.head.timestamp > _LAG_S
+
+    def note_heads(self, told: Sequence[object]) -> None:
+        """Keep the highest block among answers: where one endpoint is believed, nobody else tells its head."""
+        for each in told:
+            if isinstance(each, Head) and each.number >= self.highest:
+                self.head, self.highest = each, each.number
 
     def fail(self, *, hung: bool = False, at_least_s: float = 0.0) -> None:
         """Note a failure: ask it last for a while, and for its chain id again."""
@@ -211,15 +233,27 @@ class Endpoint:
         async with self._pace.turn() as started:
             if self._hangs != hangs:
                 raise EndpointFailed("it hung while this waited", delivered=False)
+            outcome = "failed"
             try:
                 body = await self._transport.post(self._url, request_body(calls))
                 answers = read_answers(body, len(calls), partial=partial)
+                outcome = "throttled" if any(_is_throttled(answer) for answer in answers) else "answered"
             except Throttled as refusal:
+                outcome = "throttled"
                 wait = refusal.retry_after_s
                 if wait is None or wait <= _RETRY_AFTER_MAX_S:
                     self._pace.refused(started, wait)
                 raise
-        if any(_is_throttled(answer) for answer in answers):
+            except TooLarge:
+                outcome = "too_large"
+                raise
+            except asyncio.CancelledError:
+                outcome = "abandoned"  # others have answered
+                raise
+            finally:
+                if self._watcher is not None:
+                    self._watcher(self.number, outcome, asyncio.get_running_loop().time() - started)
+        if outcome == "throttled":
             self._pace.refused(started, None)
         else:
             self._pace.answered()

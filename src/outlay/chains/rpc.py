@@ -12,7 +12,7 @@ import structlog
 
 from outlay.chains import CallReverted, Head, SendAnswer, SendKind
 from outlay.chains.answers import merge
-from outlay.chains.endpoint import Endpoint
+from outlay.chains.endpoint import Endpoint, Watcher
 from outlay.chains.jsonrpc import Call, WrongShape, octets, quantity
 from outlay.chains.transport import EndpointFailed, HttpTransport, Throttled, Transport
 from outlay.core.errors import ChainUnavailable, InvalidInput
@@ -36,6 +36,7 @@ class JsonRpc:
         chain_id: int,
         agreement: bool = False,
         batch_size: int = 100,
+        watcher: Watcher | None = None,
     ) -> None:
         """Keep the endpoints; nothing is asked yet.
 
@@ -45,6 +46,7 @@ class JsonRpc:
             chain_id: what every endpoint must answer to ``eth_chainId``.
             agreement: whether what decides must be told alike by two endpoints; else any one is believed.
             batch_size: calls in one request, >= 1; public providers allow about 100.
+            watcher: is told of each request, for figures.
 
         Raises:
             InvalidInput: no endpoint, or one alone that should agree with another.
@@ -56,9 +58,17 @@ class JsonRpc:
         self.chain_id = chain_id
         self.agreement = agreement
         self._endpoints = [
-            Endpoint(number, url, transport, chain_id=chain_id, batch_size=batch_size)
+            Endpoint(number, url, transport, chain_id=chain_id, batch_size=batch_size, watcher=watcher)
             for number, url in enumerate(urls, 1)
         ]
+
+    def standing(self, now: float) -> list[tuple[int, bool, Head | None]]:
+        """Return of each endpoint its number, whether it works, and its newest block as it last said.
+
+        Args:
+            now: of the event loop's clock; may be asked from any thread.
+        """
+        return [(each.number, not each.rests_at(now), each.head) for each in self._endpoints]
 
     async def read(self, calls: Sequence[Call[T]]) -> list[T]:
         """Return the parsed result of every call, in order, as one endpoint tells it. Nothing is decided by it.
@@ -74,7 +84,10 @@ class JsonRpc:
         attempts = [(endpoint, len(order) == 1) for endpoint in order]
         for endpoint, patient in attempts:
             try:
-                return await endpoint.read(calls, patient=patient)
+                told = await endpoint.read(calls, patient=patient)
+                if not self.agreement:
+                    endpoint.note_heads(told)
+                return told
             except EndpointFailed as failure:
                 if isinstance(failure, Throttled) and not patient:
                     attempts.append((endpoint, True))  # waited for, should the others fail

@@ -8,7 +8,11 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from outlay import __version__
+from outlay.cli.approvals import approvals
+from outlay.cli.audit import audit
 from outlay.cli.evidence import evidence
+from outlay.cli.explain import explain
+from outlay.cli.notify import notify
 from outlay.cli.payouts import payouts
 from outlay.cli.reconciliation import reconcile, signer_reseed
 from outlay.cli.stops import freezes, unfreeze
@@ -23,12 +27,16 @@ app.command(users)
 app.command(settings)
 app.command(wallets)
 app.command(assets)
+app.command(audit)
 app.command(evidence)
 app.command(freezes)
 app.command(unfreeze)
 app.command(reconcile)
 app.command(signer_reseed, name="signer-reseed")
 app.command(payouts)
+app.command(explain)
+app.command(approvals)
+app.command(notify)
 
 Dir = Annotated[Path, Parameter(name="--dir", help="the deployment's directory")]
 
@@ -138,7 +146,7 @@ def init(
 
 
 @app.command
-def serve(*, dir: Dir, port: int | None = None) -> None:
+def serve(*, dir: Dir, port: int | None = None, metrics_port: int | None = None) -> None:
     """Run everything: API and engine in one process, the signer in a child of it.
 
     Parameters
@@ -147,14 +155,16 @@ def serve(*, dir: Dir, port: int | None = None) -> None:
         the deployment's directory.
     port
         listen here instead of the configured port.
+    metrics_port
+        tell metrics and health here instead of at the configured port.
     """
     from outlay.cli.server import run
 
-    run(dir.resolve(), port)
+    run(dir.resolve(), port, metrics_port=metrics_port)
 
 
 @app.command
-def api(*, dir: Dir, port: int | None = None) -> None:
+def api(*, dir: Dir, port: int | None = None, metrics_port: int | None = None) -> None:
     """Run the API alone, beside ``outlay worker`` and ``outlay signer`` on the same directory.
 
     Parameters
@@ -163,19 +173,29 @@ def api(*, dir: Dir, port: int | None = None) -> None:
         the deployment's directory.
     port
         listen here instead of the configured port.
+    metrics_port
+        tell metrics and health here instead of at the configured port.
     """
     from outlay.app import Role
     from outlay.cli.server import run
 
-    run(dir.resolve(), port, Role.API)
+    run(dir.resolve(), port, Role.API, metrics_port=metrics_port)
 
 
 @app.command
-def worker(*, dir: Dir) -> None:
-    """Run the engine alone: it sends payouts and delivers webhooks. Several may run; one takes over from another."""
+def worker(*, dir: Dir, metrics_port: int | None = None) -> None:
+    """Run the engine alone: it sends payouts and delivers webhooks. Several may run; one takes over from another.
+
+    Parameters
+    ----------
+    dir
+        the deployment's directory.
+    metrics_port
+        tell metrics and health here instead of at the configured port.
+    """
     from outlay.cli.worker import run
 
-    run(dir.resolve())
+    run(dir.resolve(), metrics_port)
 
 
 @app.command

@@ -21,11 +21,11 @@ from outlay.core.policy import POLICIES_MODIFY, Policy, RequestApproval, matches
 from outlay.evidence.history import verify_history
 from outlay.evidence.record import CLOCKS_APART
 from outlay.layout import Layout
-from outlay.settings import Network, Token
+from outlay.settings import Network, Notify, Token
 from outlay.signer import Freeze, Scope, SignerStatus
 from outlay.signer.client import SignerClient
 from outlay.signing import open_keys
-from outlay.store import ledger, organizations, postgresql, wallets, webhooks
+from outlay.store import deliveries, ledger, notify, organizations, postgresql, wallets, webhooks
 from outlay.store.database import Unit
 from outlay.store.policies import active_policies
 from outlay.system import SystemClock
@@ -59,6 +59,7 @@ def _examine(layout: Layout) -> Iterator[Finding]:
     yield from _files(layout, config)
     yield from _signer(layout, config)
     yield from _settings(config)
+    yield from _ways_to_people(layout, config.notify)
     yield from _database(layout, config)
     for network in config.networks.values():
         yield from asyncio.run(_network(network, [each for each in config.assets if each.network == network.name]))
@@ -80,7 +81,7 @@ def _database(layout: Layout, config: Config) -> Iterator[Finding]:
         engine = sa.create_engine(f"sqlite:///file:{where}?mode=ro&uri=true")
     with engine.begin() as unit:
         yield from _promises(unit)
-        for look in (_organization, _policies, _wallets, _webhooks):
+        for look in (_organization, _policies, _wallets, _webhooks, _messages):
             yield from _safely(look, unit, config)
     engine.dispose()
 
@@ -118,6 +119,9 @@ def _files(layout: Layout, config: Config) -> Iterator[Finding]:
             yield WRONG, f"{path} can be read by others: chmod 600 it"
     if layout.admin_key.exists():
         yield UNWISE, f"the first admin's private key lies on this machine: move {layout.admin_key} away"
+    if _is_apart(layout, config):
+        yield GOOD, "the signer has a directory of its own: its keys and limits are looked at there"
+        return
     try:
         open_keys(layout, config)
         yield GOOD, f"the signer's keys open ({config.signer.backend})"
@@ -129,7 +133,7 @@ def _files(layout: Layout, config: Config) -> Iterator[Finding]:
 
 def _signer(layout: Layout, config: Config) -> Iterator[Finding]:
     """Look at the signer that runs, if one does; the files were looked at already."""
-    if locks.is_free(layout.journal_lock):
+    if locks.is_free(layout.journal_lock) and not _is_apart(layout, config):
         if not layout.journal.exists():
             yield (
                 WRONG,
@@ -147,6 +151,11 @@ def _signer(layout: Layout, config: Config) -> Iterator[Finding]:
         yield WRONG, "the signer's journal is a new one: admins have to sign where it begins"
     for stop in status.freezes:
         yield WRONG, _frozen(stop)
+
+
+def _is_apart(layout: Layout, config: Config) -> bool:
+    """Tell whether the signer runs on a directory of its own, and only its socket is known here."""
+    return bool(config.signer.socket) and not layout.journal.exists() and not layout.keystore.exists()
 
 
 def _frozen(stop: Freeze) -> str:
@@ -235,9 +244,32 @@ def _wallets(unit: Unit, config: Config) -> Iterator[Finding]:
 
 
 def _webhooks(unit: Unit, config: Config) -> Iterator[Finding]:
-    parked = webhooks.parked(unit)
+    parked = deliveries.parked(unit)
     if parked:
         yield UNWISE, f"{len(parked)} events were given up on: their endpoints did not take them"
+    for each in webhooks.switched_off(unit):
+        yield WRONG, f"webhook {each.id} was switched off: {each.disabled_reason}"
+
+
+def _messages(unit: Unit, config: Config) -> Iterator[Finding]:
+    waiting, given_up, error = notify.troubles(unit)
+    if waiting:
+        yield UNWISE, f"{waiting} messages to people were not taken and are tried again: {error}"
+    if given_up:
+        yield UNWISE, f"{given_up} messages to people were given up in the last thirty days: {error}"
+
+
+def _ways_to_people(layout: Layout, settings: Notify) -> Iterator[Finding]:
+    for named in (settings.smtp_password_file, settings.chat_url_file):
+        if named:
+            try:
+                layout.read_secret(named)
+            except OSError as error:
+                yield WRONG, f"notify: {error}"
+    if settings.smtp_host and not settings.mail_to:
+        yield UNWISE, "notify.mail_to is empty: no mail tells what has to be looked at now"
+    if settings.smtp_host and settings.smtp_security == "none":
+        yield UNWISE, 'notify.smtp_security is "none": who pays whom is readable on the way to the mail server'
 
 
 async def _network(network: Network, tokens: Sequence[Token]) -> list[Finding]:

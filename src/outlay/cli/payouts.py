@@ -2,12 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from cyclopts import App, Parameter
 
-payouts = App(name="payouts", help="Payouts: show one, speed it up, cancel it.")
+payouts = App(name="payouts", help="Payouts: show one, speed it up, cancel it, resolve it.")
 
 Url = Annotated[str, Parameter(help="base URL of the server")]
 TokenFile = Annotated[Path, Parameter(name="--token-file", help="file that holds your bearer token")]
@@ -64,6 +64,39 @@ def speed_up(*, wallet: str, id: str, url: Url, token_file: TokenFile, key_file:
         id of your credential.
     """
     _replace("speed-up", wallet, id, url, token_file, key_file, credential)
+
+
+@payouts.command
+def resolve(
+    *,
+    id: str,
+    outcome: Literal["paid", "failed"],
+    reason: str,
+    url: Url,
+    token_file: TokenFile,
+    key_file: KeyFile,
+    credential: Opaque,
+) -> None:
+    """End a payout that is final with another effect than was asked for (flag effect_mismatch). Nothing leaves.
+
+    Parameters
+    ----------
+    id
+        id of the payout.
+    outcome
+        paid: the recipient has what is owed. failed: it has not, and whoever asked may ask again.
+    reason
+        what you found; it is kept.
+    credential
+        id of your credential.
+    """
+    from outlay.client import Client
+
+    client = Client(
+        url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
+    )
+    made = client.write("POST", f"/v1/payouts/{quote(id, safe='')}/resolve", {"outcome": outcome, "reason": reason})
+    sys.stdout.write(f"{made['id']}: {made['state']}. {made['reason']}\n")
 
 
 def _replace(

@@ -1,20 +1,26 @@
-"""The offline verifier as one file: the modules it needs, as they are, and a loader for them."""
+"""The offline verifiers, each as one file: the modules it needs, as they are, and a loader for them."""
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import outlay
 from outlay import __version__
 from outlay.core.errors import InvariantBroken
 
-ENTRY = "outlay.evidence.audit"
 
-_HEAD = '''\
-#!/usr/bin/env python3
-# ruff: noqa
-# fmt: off
-"""Check the proof of a payout of Outlay {version} with no server, and with nothing installed but `cryptography`.
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A verifier."""
+
+    entry: str  #: the module whose ``main`` it runs
+    text: str  #: what it says of itself
+
+
+PAYOUT = Program(
+    "outlay.evidence.audit",
+    """Check the proof of a payout of Outlay {version} with no server, and with nothing installed but `cryptography`.
 
     python outlay_verify.py --root FINGERPRINT FILE
 
@@ -22,7 +28,27 @@ FINGERPRINT is what `outlay init` printed; it must come from somewhere else than
 proved, the first step that fails is named; 2: the file cannot be read. Python 3.11 to 3.13.
 
 `outlay evidence verifier` wrote this file: the modules below stand in it exactly as in the repository.
-"""
+""",
+)
+LOG = Program(
+    "outlay.evidence.audit_log",
+    """Check an audit log of Outlay {version} with no server, and with nothing installed but `cryptography`.
+
+    python outlay_audit.py --root FINGERPRINT --anchor ANCHORS FILE
+
+FINGERPRINT is what `outlay init` printed, ANCHORS the anchor file from the other place it was kept in; neither may come
+from where FILE does. Exit code 0: whole; 1: not whole, the first thing that does not hold is named; 2: a file cannot be
+read; 3: whole, but the log says itself that something is missing. Python 3.11 to 3.13.
+
+`outlay audit verifier` wrote this file: the modules below stand in it exactly as in the repository.
+""",
+)
+
+_HEAD = '''\
+#!/usr/bin/env python3
+# ruff: noqa
+# fmt: off
+"""{text}"""
 
 import sys
 from importlib.abc import Loader, MetaPathFinder
@@ -51,30 +77,30 @@ class Embedded(MetaPathFinder, Loader):
 
 if __name__ == "__main__":
     sys.meta_path.insert(0, Embedded())
-    from outlay.evidence.audit import main
+    from {entry} import main
 
     sys.exit(main())
 '''
 
 
-def build_verifier() -> str:
+def build_verifier(program: Program = PAYOUT) -> str:
     """Return the text of the file.
 
     Raises:
         InvariantBroken: a module cannot be quoted as it is.
     """
-    parts = [_HEAD.format(version=__version__)]
-    for name, source in sorted(needed_modules().items()):
+    parts = [_HEAD.format(text=program.text.format(version=__version__))]
+    for name, source in sorted(needed_modules(program.entry).items()):
         if "'''" in source or "\r" in source or source.endswith("\\"):
             raise InvariantBroken(f"{name} cannot stand between three quotes as it is")
         parts.append(f"\nSOURCES[\"{name}\"] = r'''{source}'''\n")
-    return "".join([*parts, _TAIL])
+    return "".join([*parts, _TAIL.replace("{entry}", program.entry)])
 
 
-def needed_modules() -> dict[str, str]:
-    """Return the source of the verifier and of all it imports of ours, by dotted name."""
+def needed_modules(entry: str = PAYOUT.entry) -> dict[str, str]:
+    """Return the source of a verifier and of all it imports of ours, by dotted name."""
     found: dict[str, str] = {}
-    waiting = [ENTRY]
+    waiting = [entry]
     while waiting:
         name = waiting.pop()
         path = _path(name)

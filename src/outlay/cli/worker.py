@@ -8,16 +8,20 @@ from pathlib import Path
 import structlog
 
 from outlay.app import Application, Role
-from outlay.cli.logs import set_up_logs
+from outlay.cli.logs import set_up_logs, take_over_library_logs
+from outlay.config import load, with_metrics_port
 from outlay.layout import Layout
 from outlay.system import arm_crash
 
 
-def run(directory: Path) -> None:
+def run(directory: Path, metrics_port: int | None = None) -> None:
     """Run the engine of the deployment in ``directory`` until interrupted."""
     set_up_logs()
+    take_over_library_logs()
     arm_crash(in_signer=False)
-    asyncio.run(_work(Application(Layout(directory), role=Role.WORKER)))
+    layout = Layout(directory)
+    config = with_metrics_port(load(layout.config), metrics_port)
+    asyncio.run(_work(Application(layout, config, role=Role.WORKER)))
 
 
 async def _work(application: Application) -> None:

@@ -5,8 +5,9 @@ Contract creation, access lists and other calls are left out on purpose: what ca
 be signed.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from outlay.core.address import parse_address
@@ -61,6 +62,29 @@ def _rlp_length(length: int, offset: int) -> bytes:
     return bytes([offset + 55 + len(size)]) + size
 
 
+_SMALL = tuple(rlp_encode(number) for number in range(0x80))
+_HEADS = tuple(bytes([0x80 + size]) for size in range(WORD + 1))
+_LIST_HEADS = tuple(_rlp_length(size, 0xC0) for size in range(512))
+_LOWER_ADDRESS = re.compile(r"0x[0-9a-f]{40}")
+
+
+def _rlp_number(number: int) -> bytes:
+    """Return the RLP encoding of an integer from 0 to 2**256 - 1."""
+    if number < 0x80:
+        return _SMALL[number]
+    size = (number.bit_length() + 7) >> 3
+    return _HEADS[size] + number.to_bytes(size, "big")
+
+
+def _rlp_bytes(octets: bytes) -> bytes:
+    return octets if len(octets) == 1 and octets[0] < 0x80 else _rlp_length(len(octets), 0x80) + octets
+
+
+def _rlp_list(body: bytes) -> bytes:
+    size = len(body)
+    return (_LIST_HEADS[size] if size < len(_LIST_HEADS) else _rlp_length(size, 0xC0)) + body
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eip1559:
     """An unsigned transaction of type 2 with an empty access list."""
@@ -73,6 +97,7 @@ class Eip1559:
     to: str  #: address called or paid
     value: int  #: wei
     data: bytes = b""  #: calldata
+    _body: bytes = field(init=False, repr=False, compare=False)  # all of these in RLP, of which both are made
 
     def __post_init__(self) -> None:
         """Refuse numbers outside their ranges.
@@ -80,33 +105,46 @@ class Eip1559:
         Raises:
             InvalidInput: names the member that is out of range.
         """
-        _check_ranges(
-            ("chain_id", self.chain_id, 1, UINT256_MAX),
-            ("nonce", self.nonce, 0, NONCE_MAX),
-            ("max_fee_per_gas", self.max_fee_per_gas, 0, UINT256_MAX),
-            ("max_priority_fee_per_gas", self.max_priority_fee_per_gas, 0, self.max_fee_per_gas),
-            ("gas_limit", self.gas_limit, 1, 2**64 - 1),
-            ("value", self.value, 0, UINT256_MAX),
+        chain_id, nonce, tip, fee = self.chain_id, self.nonce, self.max_priority_fee_per_gas, self.max_fee_per_gas
+        gas, value, to, data = self.gas_limit, self.value, self.to, self.data
+        # Looked at one by one only where something is wrong: one of these is made a payout.
+        if not (
+            type(chain_id) is type(nonce) is type(tip) is type(fee) is type(gas) is type(value) is int
+            and 1 <= chain_id <= UINT256_MAX
+            and 0 <= nonce <= NONCE_MAX
+            and 0 <= tip <= fee <= UINT256_MAX
+            and 1 <= gas < 2**64
+            and 0 <= value <= UINT256_MAX
+        ):
+            _check_ranges(
+                ("chain_id", chain_id, 1, UINT256_MAX),
+                ("nonce", nonce, 0, NONCE_MAX),
+                ("max_fee_per_gas", fee, 0, UINT256_MAX),
+                ("max_priority_fee_per_gas", tip, 0, fee),
+                ("gas_limit", gas, 1, 2**64 - 1),
+                ("value", value, 0, UINT256_MAX),
+            )
+        if type(to) is not str or _LOWER_ADDRESS.fullmatch(to) is None:
+            parse_address(to, field="to")
+        if type(data) is not bytes:
+            raise InvalidInput("calldata is bytes", field="data")
+        body = (
+            _rlp_number(chain_id)
+            + _rlp_number(nonce)
+            + _rlp_number(tip)
+            + _rlp_number(fee)
+            + _rlp_number(gas)
+            + b"\x94"  # twenty bytes
+            + bytes.fromhex(to[2:])
+            + _rlp_number(value)
+            + (_rlp_bytes(data) if data else b"\x80")
+            + b"\xc0"  # no access list
         )
-        parse_address(self.to, field="to")
-
-    def _fields(self) -> list[RlpItem]:
-        access_list: list[RlpItem] = []
-        return [
-            self.chain_id,
-            self.nonce,
-            self.max_priority_fee_per_gas,
-            self.max_fee_per_gas,
-            self.gas_limit,
-            bytes.fromhex(self.to[2:]),
-            self.value,
-            self.data,
-            access_list,
-        ]
+        object.__setattr__(self, "_body", body)
 
     def signing_hash(self) -> bytes:
         """Return the 32 bytes to sign. Source: EIP-1559."""
-        return keccak(TRANSACTION_TYPE + rlp_encode(self._fields()))
+        return keccak(TRANSACTION_TYPE + _rlp_list(self._body))
 
     def encode(self, signature: bytes) -> bytes:
         """Return the signed transaction as sent to a node.
@@ -118,7 +156,8 @@ class Eip1559:
             InvalidInput: another length, a parity that is not 0 or 1, r or s zero, or s in the upper half
                 (nodes refuse it: EIP-2).
         """
-        return TRANSACTION_TYPE + rlp_encode([*self._fields(), *_signature_parts(signature)])
+        parity, r, s = _signature_parts(signature)
+        return TRANSACTION_TYPE + _rlp_list(self._body + _SMALL[parity] + _rlp_number(r) + _rlp_number(s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

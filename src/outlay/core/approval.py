@@ -135,13 +135,20 @@ def _is_member(group: GroupDocument, user_id: str, person: Person) -> bool:
     return user_id in listed and (not person.is_service_account or group["serviceAccountsCanApprove"] is True)
 
 
-def _quorum_reached(
+def counted_in(
     group: GroupDocument, agreed: Collection[str], people: Mapping[str, Person], initiator_id: str
-) -> bool:
-    counted = {
+) -> set[str]:
+    """Return who of those that agreed counts in a group."""
+    return {
         user_id
         for user_id in agreed
         if _is_member(group, user_id, people[user_id])
         and (user_id != initiator_id or group["initiatorCanApprove"] is True)
     }
+
+
+def _quorum_reached(
+    group: GroupDocument, agreed: Collection[str], people: Mapping[str, Person], initiator_id: str
+) -> bool:
+    counted = counted_in(group, agreed, people, initiator_id)
     return len(counted) >= int(group["quorum"])

@@ -27,6 +27,19 @@ EVENT_KINDS: Mapping[str, str] = {
     "wallet.transfer.confirmed": "A transfer is paid: final, with exactly the effect that was asked for.",
     "wallet.transfer.failed": "A transfer ended without paying, after it was allowed.",
     "wallet.transfer.rejected": "A transfer was refused by a policy or a person.",
+    "wallet.transaction.requested": "Somebody asked for a transfer that was sent to be canceled or sped up.",
+    "wallet.transaction.broadcasted": "The transaction of a cancellation or a speed-up was sent to the network.",
+    "wallet.transaction.confirmed": "A cancellation or a speed-up took the transfer's place, finally.",
+    "wallet.transaction.failed": "A cancellation or a speed-up came too late: another transaction was mined.",
+    "payout.delayed": "A payout stays in a stage three times as long as it should; once a stage.",
+    "payout.reorged": "The block of a payout is gone: the same bytes are sent again.",
+    "payout.effect_mismatch": "A payout is final with another effect than was asked for: a person has to look.",
+    "wallet.frozen": "A wallet was stopped: it pays nothing until a person has looked.",
+    "wallet.unfrozen": "A person let a wallet go that was stopped.",
+    "wallet.stuck": "A wallet's oldest transaction is not mined, or one before it is missing; once, until it moves.",
+    "audit.broken": "The audit log is not what was written: nothing is paid until a person has looked.",
+    "reconciliation.difference": "Ledger, chain and journal do not say the same about a wallet.",
+    "webhook.disabled": "An endpoint took nothing for days and was switched off; told to the others.",
     "wallet.balance.low": "A wallet under a mandate fell below its minimum; once, until it has recovered.",
     "refill.proposed": "A wallet needs money from a treasury that is not ours: somebody has to send it.",
     "wallet.blockchainevent.detected": "Coins entered a wallet, or left it, at a final height.",
@@ -129,6 +142,8 @@ def envelope(
     sent_at: Instant,
     attempt: int,
     retry_of: str | None = None,
+    subject: str | None = None,
+    sequence: int | None = None,
 ) -> dict[str, Any]:
     """Return the body of one attempt.
 
@@ -140,6 +155,9 @@ def envelope(
         sent_at: when this attempt is sent; the body carries whole seconds.
         attempt: 1 for the first.
         retry_of: the attempt before this one; present from the second on.
+        subject: id of what the event is about; None for what is made up.
+        sequence: the event's number among those of its subject, 1 for the first. These two are ours, beside the
+            contract's members, so that a receiver can refuse to move back.
     """
     body: dict[str, Any] = {
         "id": delivery_id,
@@ -151,7 +169,33 @@ def envelope(
     }
     if retry_of is not None:
         body["retryOf"] = retry_of
+    if subject is not None and sequence is not None:
+        body["subject"], body["sequence"] = subject, sequence
     return body
+
+
+def encode_stored(
+    *,
+    delivery_id: str,
+    kind: str,
+    raised_at: Instant,
+    data: str,
+    sent_at: Instant,
+    attempt: int,
+    retry_of: str | None,
+    subject: str,
+    sequence: int,
+) -> bytes:
+    """Return what ``encode`` makes of an ``envelope``, with ``data`` as the compact ASCII JSON it is stored as.
+
+    It is neither read nor written again: most of a body is ``data``, and many attempts carry the same.
+    """
+    retry = "" if retry_of is None else f',"retryOf":{json.dumps(retry_of)}'
+    return (
+        f'{{"id":"{delivery_id}","kind":"{kind}","date":"{iso(raised_at)}","data":{data},'
+        f'"timestampSent":{sent_at // SECOND},"deliveryAttempt":{attempt}{retry},'
+        f'"subject":{json.dumps(subject)},"sequence":{sequence}}}'
+    ).encode("ascii")
 
 
 def encode(body: Mapping[str, Any]) -> bytes:

@@ -28,7 +28,9 @@ BASE, PAYOUTS = "base", "payouts"
 NAME_MAX, WALLETS_MAX, COUNT_MAX = 200, 1000, 1_000_000
 _TAG_MAX = 64
 _WALLETS = ("walletIds", "tag", "poolId")
-_EXTERNAL_ID = re.compile(r"refill/(?P<mandate>[a-z0-9-]+)/(?P<number>[1-9][0-9]{0,9})")
+EXTERNAL_PREFIX = "refill/"
+"""What every ``externalId`` of a refill begins with, and none that a caller chooses."""
+_EXTERNAL_ID = re.compile(EXTERNAL_PREFIX + r"(?P<mandate>[a-z0-9-]+)/(?P<number>[1-9][0-9]{0,9})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ class Mandate:
     @property
     def external_prefix(self) -> str:
         """What the ``externalId`` of each of its refills, and of no other's, begins with."""
-        return f"refill/{self.id}/"
+        return f"{EXTERNAL_PREFIX}{self.id}/"
 
     def document(self) -> dict[str, Any]:
         """Return the mandate as it is kept, signed over and answered."""
@@ -198,9 +200,8 @@ def _members(value: object, field: str, allowed: Collection[str]) -> Mapping[str
         raise InvalidInput("must be a JSON object", field=field or "body")
     for name in value:
         if name not in allowed:
-            raise InvalidInput(
-                "is not known here: use " + ", ".join(allowed), field=f"{field}.{name}" if field else name
-            )
+            named = f"{field}.{name}" if field else name or "body"
+            raise InvalidInput("is not known here: use " + ", ".join(allowed), field=named)
     return {name: each for name, each in value.items() if each is not None}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from outlay.core.errors import InvalidInput
 
 OPERATIONS: tuple[str, ...] = (
+    "Audit:Read",
     "Auth:Pats:Create",
     "Auth:ServiceAccounts:Activate",
     "Auth:ServiceAccounts:Create",
@@ -58,8 +59,8 @@ OPERATIONS: tuple[str, ...] = (
     "Webhooks:Read",
     "Webhooks:Update",
 )
-"""Every operation Outlay offers. ``Config:Apply``, ``Mandates:*``, ``Outlay:Unfreeze``, ``Pools:*``, ``Signer:Reseed``,
-``Wallets:Drain`` and ``Wallets:Unfreeze`` are ours, the others the contract's."""
+"""Every operation Outlay offers. ``Audit:Read``, ``Config:Apply``, ``Mandates:*``, ``Outlay:Unfreeze``, ``Pools:*``,
+``Signer:Reseed``, ``Wallets:Drain`` and ``Wallets:Unfreeze`` are ours, the others the contract's."""
 
 ALIASES = {
     "Permissions:Archive": "Permissions:Delete",

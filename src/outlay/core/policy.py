@@ -7,11 +7,12 @@ adding a policy never lets a payout through, except where it is the first to mat
 block. What cannot be judged triggers.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from outlay.core.asset import NATIVE_TID
+from outlay.core.errors import InvariantBroken
 from outlay.core.money import format_value
 from outlay.core.seams import Instant
 from outlay.core.velocity import Scope, Window
@@ -174,6 +175,12 @@ class Policy:
     action: Action
     filters: Filters
     activity_kind: str = WALLETS_SIGN
+    check: "Check" = field(init=False, repr=False, compare=False)
+    """Tells in short why the rule triggers for a payout beside a window, or None; compiled from ``rule``."""
+
+    def __post_init__(self) -> None:
+        """Compile the rule."""
+        object.__setattr__(self, "check", _check_of(self.rule))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,35 +197,114 @@ class Facts:
     amount: int | None = None  #: base units of that asset; None: not known
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """One policy's answer about one payout, with all it was computed from."""
+Check = Callable[[Facts, Window | None], str | None]
 
-    policy_id: str
-    version: int
-    action: str  #: Block, RequestApproval or NoAction
-    triggered: bool
-    reason: str | None  #: for people; None when not triggered
-    context: dict[str, str | int | None]
-    """What was looked at: rule, threshold, value, sum, count, unknown, timeframe, scope, recipient, price, network,
-    tid, amount. ``sum`` and ``count`` are those of the window without this payout. Values are decimal text in USD;
-    ``amount``, and the ``threshold`` it is compared with, are base units as digits."""
-    wait: int | None = None
-    """Minutes it may wait: only the window is full, and the policy lets what fits by itself wait for room."""
+# Why a policy triggers. Those that need no figures are the very sentence people read.
+_OVER, _ALWAYS, _STRANGER, _OTHER_COIN, _UNKNOWN_SUM = "over", "always", "stranger", "other coin", "unknown sum"
+_UNPRICED = "What the transfer is worth is not known: there is no fresh price."
+_UNKNOWN_ASSET = "Which asset is paid, or how much of it, is not known."
+_UNREAD = "What has left before could not be read."
+_NO_RECIPIENT = "The recipient could not be read."
+_QUEUE = "Payouts that were asked for earlier wait for room under this limit."
+
+
+Finding = tuple[Policy, Facts, Window | None, str | None]
+"""The members of an ``Evaluation``, which is one: the form in which ten are made in the time of one of those."""
+
+
+class Evaluation(NamedTuple):
+    """One policy's answer about one payout, with all it was computed from.
+
+    It refers to what was looked at; text is made of it where it is kept or shown.
+    """
+
+    policy: Policy
+    facts: Facts
+    window: Window | None
+    why: str | None  #: what triggered, in short; None when not triggered
+
+    @property
+    def policy_id(self) -> str:
+        """Return the policy's lineage."""
+        return self.policy.id
+
+    @property
+    def version(self) -> int:
+        """Return the policy's version."""
+        return self.policy.version
+
+    @property
+    def action(self) -> str:
+        """Return Block, RequestApproval or NoAction."""
+        return self.policy.action.kind
+
+    @property
+    def triggered(self) -> bool:
+        """Tell whether the policy's action is due."""
+        return self.why is not None
+
+    @property
+    def reason(self) -> str | None:
+        """Return why, for people; None when not triggered."""
+        return None if self.why is None else _reason(self, self.why)
+
+    @property
+    def context(self) -> dict[str, str | int | None]:
+        """Return what was looked at.
+
+        Rule, threshold, value, sum, count, unknown, timeframe, scope, recipient, price, network, tid, amount: those
+        the rule has. ``sum`` and ``count`` are those of the window without this payout. Values are decimal text in
+        USD; ``amount``, and the ``threshold`` it is compared with, are base units as digits.
+        """
+        return _context(self.policy.rule, self.facts, self.window)
+
+    @property
+    def wait(self) -> int | None:
+        """Return minutes it may wait: only the window is full, and the policy lets what fits by itself wait."""
+        return None if self.why is None else _may_wait(self.policy, self.facts, self.window)
 
 
 Kind = Literal["allow", "hold", "wait", "block"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What all policies together say."""
 
     kind: Kind
-    reasons: tuple[str, ...]  #: of the policies that decided it, ordered by policy id; empty for allow
-    holding: tuple[str, ...] = ()  #: ids of the policies whose groups must agree; only for hold
-    full: tuple[str, ...] = ()  #: ids of the policies whose windows have no room now; only for wait
-    wait: int | None = None  #: minutes it may wait for room, the shortest of those policies; only for wait
+    found: tuple[Finding, ...] = ()  #: what decided it, in any order; empty for allow
+    stated: str | None = None  #: why, where no policy decided it
+
+    @property
+    def because(self) -> tuple[Evaluation, ...]:
+        """Return what decided it, ordered by policy id; empty for allow."""
+        return tuple(sorted((Evaluation(*each) for each in self.found), key=lambda each: each.policy.id))
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Return why, for people; empty for allow."""
+        if self.stated is not None:
+            return (self.stated,)
+        return tuple(each.reason or "" for each in self.because) if self.found else ()
+
+    @property
+    def holding(self) -> tuple[str, ...]:
+        """Return the ids of the policies whose groups must agree; only for hold."""
+        return tuple(each.policy_id for each in self.because) if self.kind == "hold" else ()
+
+    @property
+    def full(self) -> tuple[str, ...]:
+        """Return the ids of the policies whose windows have no room now; only for wait."""
+        return tuple(each.policy_id for each in self.because) if self.kind == "wait" else ()
+
+    @property
+    def wait(self) -> int | None:
+        """Return minutes it may wait for room, the shortest of those policies; only for wait."""
+        waits = [each.wait for each in self.because if each.wait is not None] if self.kind == "wait" else []
+        return min(waits) if waits else None
+
+
+_ALLOW = Verdict("allow")
+_ASKS, _REPORTS = RequestApproval.kind, NoAction.kind
 
 
 def matches(policy: Policy, wallet_id: str, tags: Collection[str], *, activity: str = WALLETS_SIGN) -> bool:
@@ -262,33 +348,17 @@ def evaluate(policy: Policy, facts: Facts, window: Window | None = None, *, queu
         window: for velocity rules, what counts beside this payout.
         queue: others wait for room in this window already, and whoever comes later waits behind them.
     """
-    context: dict[str, str | int | None] = {"rule": policy.rule.kind}
-    match policy.rule:
-        case AlwaysTrigger():
-            what = "change" if policy.activity_kind in GOVERNING else "payout"
-            reason: str | None = f"Every {what} needs this policy's action."
-        case AmountLimit():
-            reason = _judge_amount(policy.rule, facts, context)
-        case NominalLimit():
-            reason = _judge_nominal(policy.rule, facts, context)
-        case AmountVelocity():
-            reason = _judge_sum(policy.rule, facts, window, context)
-        case CountVelocity():
-            reason = _judge_count(policy.rule, window, context)
-        case RecipientWhitelist():
-            reason = _judge_recipient(policy.rule, facts, context)
-    wait = _may_wait(policy, facts, window)
-    if wait is not None and queue and reason is None:
-        reason = "Payouts that were asked for earlier wait for room under this limit."
-    return Evaluation(
-        policy_id=policy.id,
-        version=policy.version,
-        action=policy.action.kind,
-        triggered=reason is not None,
-        reason=reason,
-        context=context,
-        wait=None if reason is None else wait,
-    )
+    why = policy.check(facts, window)
+    if queue and why is None and _may_wait(policy, facts, window) is not None:
+        why = _QUEUE
+    return Evaluation(policy, facts, window, why)
+
+
+def evaluate_all(policies: Sequence[Policy], facts: Facts, windows: Sequence[Window | None]) -> list[Finding]:
+    """Return what each policy says beside its window, which stand in the same order; see ``evaluate``."""
+    return [
+        (policy, facts, window, policy.check(facts, window)) for policy, window in zip(policies, windows, strict=True)
+    ]
 
 
 def _may_wait(policy: Policy, facts: Facts, window: Window | None) -> int | None:
@@ -301,6 +371,171 @@ def _may_wait(policy: Policy, facts: Facts, window: Window | None) -> int | None
         case CountVelocity(limit=limit):
             return policy.action.wait if limit >= 1 else None
     return None
+
+
+# What triggers: made once for each version of a policy, called for every payout.
+
+
+def _check_of(rule: Rule) -> Check:
+    match rule:
+        case AlwaysTrigger():
+            return lambda facts, window: _ALWAYS
+        case AmountLimit():
+            return _amount_check(rule.limit)
+        case NominalLimit():
+            return _nominal_check(rule)
+        case AmountVelocity():
+            return _sum_check(rule.limit)
+        case CountVelocity():
+            return _count_check(rule.limit)
+        case RecipientWhitelist():
+            return _recipient_check(rule.addresses)
+
+
+def _amount_check(limit: int) -> Check:
+    def check(facts: Facts, window: Window | None) -> str | None:
+        value = facts.value
+        if value is None:
+            return _UNPRICED
+        return _OVER if value > limit else None
+
+    return check
+
+
+def _nominal_check(rule: NominalLimit) -> Check:
+    limits = {(each.network, each.tid): each.limit for each in rule.assets}
+    coined = {each.network for each in rule.assets if each.tid.startswith(NATIVE_TID)}
+
+    def check(facts: Facts, window: Window | None) -> str | None:
+        network, tid, amount = facts.network, facts.tid, facts.amount
+        if network is None or tid is None or amount is None:
+            return _UNKNOWN_ASSET
+        limit = limits.get((network, tid))
+        if limit is None:
+            # A network has one coin: under another symbol it may well be the listed one, renamed in the settings since.
+            return _OTHER_COIN if tid.startswith(NATIVE_TID) and network in coined else None
+        return _OVER if amount > limit else None
+
+    return check
+
+
+def _sum_check(limit: int) -> Check:
+    def check(facts: Facts, window: Window | None) -> str | None:
+        if window is None:
+            return _UNREAD
+        value = facts.value
+        if value is None:
+            return _UNPRICED
+        if window.unknown:
+            return _UNKNOWN_SUM
+        return _OVER if window.value + value > limit else None
+
+    return check
+
+
+def _count_check(limit: int) -> Check:
+    def check(facts: Facts, window: Window | None) -> str | None:
+        if window is None:
+            return _UNREAD
+        return _OVER if window.count + 1 > limit else None
+
+    return check
+
+
+def _recipient_check(addresses: frozenset[str]) -> Check:
+    def check(facts: Facts, window: Window | None) -> str | None:
+        recipient = facts.recipient
+        if recipient is None:
+            return _NO_RECIPIENT
+        return None if recipient in addresses else _STRANGER
+
+    return check
+
+
+# What is said about it: written out only where it is kept or shown.
+
+
+def _reason(said: Evaluation, why: str) -> str:
+    rule, facts, window = said.policy.rule, said.facts, said.window
+    if why == _ALWAYS:
+        what = "change" if said.policy.activity_kind in GOVERNING else "payout"
+        return f"Every {what} needs this policy's action."
+    if why == _OTHER_COIN:
+        return f"The limit is for another native coin of {facts.network} than {facts.tid}."
+    if why == _STRANGER:
+        return f"The recipient {facts.recipient} is not on the list of known addresses."
+    if why == _UNKNOWN_SUM and isinstance(rule, AmountVelocity) and window is not None:
+        return f"What has left within {rule.timeframe} minutes is not known: {window.unknown} payouts have no value."
+    return _over(rule, facts, window) if why == _OVER else why
+
+
+def _over(rule: Rule, facts: Facts, window: Window | None) -> str:
+    match rule:
+        case AmountLimit():
+            return (
+                f"The transfer is worth {CURRENCY} {_money(facts.value)},"
+                f" more than the limit of {CURRENCY} {format_value(rule.limit)}."
+            )
+        case NominalLimit():
+            return (
+                f"The transfer is of {facts.amount} base units of {facts.tid} on {facts.network},"
+                f" more than the limit of {_nominal_limit(rule, facts)}."
+            )
+        case AmountVelocity() if window is not None and facts.value is not None:
+            total = window.value + facts.value
+            return (
+                f"With this transfer {CURRENCY} {format_value(total)} would leave within {rule.timeframe} minutes,"
+                f" more than the limit of {CURRENCY} {format_value(rule.limit)}."
+            )
+        case CountVelocity() if window is not None:
+            return (
+                f"With this transfer {window.count + 1} payouts would leave within {rule.timeframe} minutes,"
+                f" more than the limit of {rule.limit}."
+            )
+    raise InvariantBroken("a rule was exceeded that has no limit", rule=rule.kind)
+
+
+def _context(rule: Rule, facts: Facts, window: Window | None) -> dict[str, str | int | None]:
+    match rule:
+        case AlwaysTrigger():
+            return {"rule": rule.kind}
+        case AmountLimit():
+            return {"rule": rule.kind, **_price(facts), "threshold": format_value(rule.limit)}
+        case NominalLimit():
+            limit = _nominal_limit(rule, facts)
+            return {
+                "rule": rule.kind,
+                "network": facts.network,
+                "tid": facts.tid,
+                "amount": None if facts.amount is None else str(facts.amount),
+                "threshold": None if limit is None or facts.amount is None else str(limit),
+            }
+        case RecipientWhitelist():
+            return {"rule": rule.kind, "recipient": facts.recipient, "listed": len(rule.addresses)}
+        case AmountVelocity():
+            return {
+                "rule": rule.kind,
+                **_price(facts),
+                "threshold": format_value(rule.limit),
+                "timeframe": rule.timeframe,
+                "scope": rule.scope.value,
+                **({} if window is None else {"sum": format_value(window.value), "count": window.count}),
+                **({} if window is None else {"unknown": window.unknown}),
+            }
+        case CountVelocity():
+            return {
+                "rule": rule.kind,
+                "threshold": rule.limit,
+                "timeframe": rule.timeframe,
+                "scope": rule.scope.value,
+                **({} if window is None else {"count": window.count}),
+            }
+
+
+def _nominal_limit(rule: NominalLimit, facts: Facts) -> int | None:
+    """Return the limit of the asset that is paid; the last one counts, as in the check."""
+    found = [each.limit for each in rule.assets if (each.network, each.tid) == (facts.network, facts.tid)]
+    return found[-1] if found else None
 
 
 def _money(value: int | None) -> str | None:
@@ -317,111 +552,35 @@ def _price(facts: Facts) -> dict[str, str | int | None]:
     }
 
 
-def _judge_amount(rule: AmountLimit, facts: Facts, context: dict[str, str | int | None]) -> str | None:
-    context.update(_price(facts), threshold=_money(rule.limit))
-    if facts.value is None:
-        return "What the transfer is worth is not known: there is no fresh price."
-    if facts.value > rule.limit:
-        return (
-            f"The transfer is worth {CURRENCY} {format_value(facts.value)},"
-            f" more than the limit of {CURRENCY} {format_value(rule.limit)}."
-        )
-    return None
-
-
-def _judge_nominal(rule: NominalLimit, facts: Facts, context: dict[str, str | int | None]) -> str | None:
-    network, tid, amount = facts.network, facts.tid, facts.amount
-    context.update(network=network, tid=tid, amount=None if amount is None else str(amount), threshold=None)
-    if network is None or tid is None or amount is None:
-        return "Which asset is paid, or how much of it, is not known."
-    here = {each.tid: each.limit for each in rule.assets if each.network == network}
-    limit = here.get(tid)
-    if limit is None:
-        # A network has one coin: under another symbol it may well be the listed one, renamed in the settings since.
-        if tid.startswith(NATIVE_TID) and any(each.startswith(NATIVE_TID) for each in here):
-            return f"The limit is for another native coin of {network} than {tid}."
-        return None
-    context.update(threshold=str(limit))
-    if amount > limit:
-        return f"The transfer is of {amount} base units of {tid} on {network}, more than the limit of {limit}."
-    return None
-
-
-def _judge_sum(
-    rule: AmountVelocity, facts: Facts, window: Window | None, context: dict[str, str | int | None]
-) -> str | None:
-    context.update(_price(facts), threshold=_money(rule.limit), timeframe=rule.timeframe, scope=rule.scope.value)
-    if window is None:
-        return "What has left before could not be read."
-    context.update(sum=format_value(window.value), count=window.count, unknown=window.unknown)
-    if facts.value is None:
-        return "What the transfer is worth is not known: there is no fresh price."
-    if window.unknown:
-        return f"What has left within {rule.timeframe} minutes is not known: {window.unknown} payouts have no value."
-    total = window.value + facts.value
-    if total > rule.limit:
-        return (
-            f"With this transfer {CURRENCY} {format_value(total)} would leave within {rule.timeframe} minutes,"
-            f" more than the limit of {CURRENCY} {format_value(rule.limit)}."
-        )
-    return None
-
-
-def _judge_count(rule: CountVelocity, window: Window | None, context: dict[str, str | int | None]) -> str | None:
-    context.update(threshold=rule.limit, timeframe=rule.timeframe, scope=rule.scope.value)
-    if window is None:
-        return "What has left before could not be read."
-    context.update(count=window.count)
-    if window.count + 1 > rule.limit:
-        return (
-            f"With this transfer {window.count + 1} payouts would leave within {rule.timeframe} minutes,"
-            f" more than the limit of {rule.limit}."
-        )
-    return None
-
-
-def _judge_recipient(rule: RecipientWhitelist, facts: Facts, context: dict[str, str | int | None]) -> str | None:
-    context.update(recipient=facts.recipient, listed=len(rule.addresses))
-    if facts.recipient is None:
-        return "The recipient could not be read."
-    if facts.recipient not in rule.addresses:
-        return f"The recipient {facts.recipient} is not on the list of known addresses."
-    return None
-
-
-def verdict(evaluations: Iterable[Evaluation], *, default: str) -> Verdict:
+def verdict(evaluations: Iterable[Finding], *, default: str) -> Verdict:
     """Return what the evaluations of all matching policies say together; their order does not matter.
 
     Args:
         evaluations: one of each active policy that matches; empty when none does.
         default: ``allow`` or ``block``: the configured answer when no policy matches. Anything else blocks.
     """
-    answers = sorted(evaluations, key=lambda each: each.policy_id)
-    if not answers:
-        if default == "allow":
-            return Verdict(kind="allow", reasons=())
-        return Verdict(kind="block", reasons=("No policy covers this wallet, and the default is to block.",))
-    triggered = [each for each in answers if each.triggered and each.action != NoAction.kind]
-    holding = [each for each in triggered if each.action == RequestApproval.kind]
-    # Whatever is neither a hold nor a report blocks: an action this version does not know must not let money out.
-    full = [each for each in triggered if each.action != RequestApproval.kind]
-    blocking = [each for each in full if each.wait is None]
+    holding: list[Finding] = []
+    full: list[Finding] = []
+    blocking: list[Finding] = []
+    is_covered = False
+    for each in evaluations:
+        is_covered = True
+        policy, facts, window, why = each
+        if why is None:
+            continue
+        kind = policy.action.kind
+        if kind == _ASKS:
+            holding.append(each)
+        # Whatever is neither a hold nor a report blocks: an action this version does not know must not let money out.
+        elif kind != _REPORTS:
+            (full if _may_wait(policy, facts, window) is not None else blocking).append(each)
+    if not is_covered and default != "allow":
+        return Verdict("block", stated="No policy covers this wallet, and the default is to block.")
     if blocking:
-        return Verdict(kind="block", reasons=tuple(each.reason or "" for each in blocking))
+        return Verdict("block", tuple(blocking))
     if full:
-        return Verdict(
-            kind="wait",
-            reasons=tuple(each.reason or "" for each in full),
-            full=tuple(each.policy_id for each in full),
-            wait=min(each.wait for each in full if each.wait is not None),
-        )
-    if holding:
-        return Verdict(
-            kind="hold",
-            reasons=tuple(each.reason or "" for each in holding),
-            holding=tuple(each.policy_id for each in holding),
-        )
-    return Verdict(kind="allow", reasons=())
+        return Verdict("wait", tuple(full))
+    return Verdict("hold", tuple(holding)) if holding else _ALLOW
 
 
 def required_groups(policies: Iterable[Policy]) -> tuple[dict[str, Any], ...]:

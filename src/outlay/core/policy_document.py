@@ -48,8 +48,8 @@ TIMEOUT_MAX = 5_256_000
 GOVERNING_TIMEOUT_MIN = 60
 """The shortest ``autoRejectTimeout`` of a policy about changes: with less, nobody could agree to lengthen it again."""
 
-WAIT_MAX = 10_080
-"""The longest ``wait`` of a ``Block`` in minutes: a week."""
+WAIT_MAX, WAIT_MARGIN = 10_080, 60
+"""The longest ``wait`` of a ``Block`` in minutes, a week; and how much shorter than a request's life a new one is."""
 
 ADDRESSES_MAX = 1000
 """Addresses one whitelist may hold; a request body has no room for many more."""

@@ -48,6 +48,8 @@ class Event(StrEnum):
     REVERTED = "reverted"  #: final, executed without effect
     VOIDED = "voided"  #: a void took the slot, finally
     SUPERSEDED = "superseded"  #: something else took the slot, finally, without this transfer's effect
+    ACCEPTED = "accepted"  #: final, with another effect than was asked for; a person calls it paid
+    DISMISSED = "dismissed"  #: the same, and a person calls it not paid
 
 
 _S, _E = State, Event
@@ -76,7 +78,13 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         _E.VOIDED: _S.CANCELED,
         _E.SUPERSEDED: _S.FAILED,
     },
-    _S.MINED: {_E.PAID: _S.CONFIRMED, _E.REVERTED: _S.FAILED, _E.REORGED: _S.BROADCAST},
+    _S.MINED: {
+        _E.PAID: _S.CONFIRMED,
+        _E.REVERTED: _S.FAILED,
+        _E.REORGED: _S.BROADCAST,
+        _E.ACCEPTED: _S.CONFIRMED,
+        _E.DISMISSED: _S.FAILED,
+    },
     _S.CONFIRMED: {},
     _S.FAILED: {},
     _S.REJECTED: {},
@@ -84,9 +92,15 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     _S.EXPIRED: {},
 }
 
+MISMATCH = "effect_mismatch"
+"""Flag of a payout that is final with another effect than was asked for; it stays once a person has resolved it."""
+
 RESTORED = "restored"
 """Flag of a payout that was waiting in a copy of the database that was restored: it may have been withdrawn since, so
 it goes only once it is asked for again."""
+
+UNATTENDED = (_S.READY, _S.ASSIGNED, _S.SIGNED, _S.BROADCAST, _S.MINED)
+"""The states that nobody has to decide in, in their order."""
 
 ENDS = frozenset(state for state, exits in TRANSITIONS.items() if not exits)
 UNSIGNED = frozenset({_S.REQUESTED, _S.HELD, _S.READY, _S.ASSIGNED})

@@ -4,10 +4,11 @@ What a person looked at and let go on (unfreezing forgets the height compared la
 written off, and nonces that somebody else used are skipped.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 
 import structlog
 
+from outlay.actions.alarms import difference, freeze_wallet
 from outlay.chains import Chain
 from outlay.config import Config
 from outlay.core.asset import Asset
@@ -16,7 +17,7 @@ from outlay.core.event import iso
 from outlay.core.ledger import inflow, supposed, written_off
 from outlay.core.seams import Clock, Entropy
 from outlay.engine.guard import guarded
-from outlay.store import lanes, ledger, mandates, organizations, recovery, stops, wallets, webhooks
+from outlay.store import lanes, ledger, mandates, recovery, stops, wallets, webhooks
 from outlay.store.database import Database, Row, Unit
 
 log = structlog.get_logger()
@@ -34,8 +35,13 @@ class Balance:
         chains: Mapping[str, Chain],
         *,
         networks: Collection[str] | None = None,
+        compared: dict[tuple[str, str], tuple[int, int]] | None = None,
     ) -> None:
-        """Keep the parts; ``networks`` are those it compares (None: all)."""
+        """Keep the parts; ``networks`` are those it compares (None: all).
+
+        ``compared`` gets, for figures, what the chain showed and what the ledger holds then, by wallet id and asset.
+        """
+        self._figures = {} if compared is None else compared
         self._db, self._clock, self._entropy, self._config = db, clock, entropy, config
         self._chains = {name: chains[name] for name in sorted(chains if networks is None else networks)}
 
@@ -56,9 +62,12 @@ class Balance:
             for wallet in mine:
                 # Nodes behind one address may lag: a height is compared once and an older one never.
                 if final.number > _compared(wallet):
-                    looked = await guarded(self._db, wallet.id, self._wallet(chain, wallet, final.number))
+                    looked = await self._guarded(wallet.id, self._wallet(chain, wallet, final.number))
                     moved = bool(looked) or moved
         return moved
+
+    async def _guarded(self, wallet_id: str, doing: Awaitable[bool]) -> bool | None:
+        return await guarded(self._db, self._clock, self._entropy, wallet_id, doing)
 
     async def _wallet(self, chain: Chain, wallet: Row, height: int) -> bool:
         if await chain.code_at(wallet.address):
@@ -97,7 +106,8 @@ class Balance:
             lanes.adopt(unit, wallet_id=wallet.id, fence=lane.fence, nonce=nonce)
             return True
         if nonce > ours:
-            self._stop(unit, wallet.id, f"somebody else used this wallet's key: {ours} nonces are ours, {nonce} used")
+            text = f"somebody else used this wallet's key: {ours} nonces are ours, {nonce} used"
+            self._differ(unit, wallet, text, height)
             return True
         if lane is not None and (lane.settled_nonce != nonce or (lane.settled_block or 0) > height):
             return False
@@ -115,16 +125,25 @@ class Balance:
                 changed = True
             elif balance < held:
                 text = f"at block {height} the chain shows {balance} {asset.symbol} base units, the ledger {held}"
-                self._stop(unit, wallet.id, text)
+                said = {"asset": asset.key, "symbol": asset.symbol, "ledger": str(held), "chain": str(balance)}
+                self._differ(unit, wallet, text, height, **said)
                 changed = True
+                self._figures[wallet.id, asset.key] = (balance, held)
+                continue
+            self._figures[wallet.id, asset.key] = (balance, balance)
         return changed
 
-    def _stop(self, unit: Unit, wallet_id: str, reason: str) -> None:
-        known = wallets.find(unit, wallet_id)
-        if known is not None and known.frozen_reason is None:
+    def _stop(self, unit: Unit, wallet_id: str, reason: str) -> bool:
+        """Stop a wallet; return False if it is stopped already."""
+        stopped = freeze_wallet(unit, wallet_id, reason, now=self._clock.now(), entropy=self._entropy)
+        if stopped:
             log.error("wallet_frozen", wallet=wallet_id, message=reason)
-            wallets.freeze(unit, wallet_id, reason)
-            organizations.bump_epoch(unit)
+        return stopped
+
+    def _differ(self, unit: Unit, wallet: Row, finding: str, height: int, **more: str) -> None:
+        """Stop a wallet about which ledger and chain differ, and tell of it."""
+        if self._stop(unit, wallet.id, finding):
+            difference(unit, wallet, finding, now=self._clock.now(), entropy=self._entropy, height=height, **more)
 
     def _accept(self, unit: Unit, wallet: Row, asset: Asset, missing: int, *, accepted: bool) -> bool:
         """Correct the ledger where recovery supposed too much, or a person accepted a loss; tell whether it was."""

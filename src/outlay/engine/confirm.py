@@ -1,7 +1,7 @@
 """From broadcast to the end: receipts, reorganisations, finality, the exact effect."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -85,8 +85,11 @@ class Confirm:
             log.warning("chain_unavailable", network=name, message=error.message)
             return False
         found = await self._db.read(lambda unit: self._in_flight(unit, name))
-        follow = (guarded(self._db, each[0].id, self._follow(chain, final, *each)) for each in found)
+        follow = (self._guarded(each[0].id, self._follow(chain, final, *each)) for each in found)
         return any(await asyncio.gather(*follow))
+
+    async def _guarded(self, wallet_id: str, doing: Awaitable[bool]) -> bool | None:
+        return await guarded(self._db, self._clock, self._entropy, wallet_id, doing)
 
     async def _stays_final(self, name: str, chain: Chain, final: Head) -> bool:
         """Tell whether nothing of what was called final has been taken back; if something has, stop the network.

@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -244,10 +245,11 @@ class Egress:
         *,
         allow_private_addresses: bool = False,
         lookup: Lookup | None = None,
+        trust: ssl.SSLContext | None = None,
         connect_s: float = CONNECT_S,
         total_s: float = TOTAL_S,
     ) -> None:
-        """Prepare a client; ``lookup`` and the limits (seconds) are for tests."""
+        """Prepare a client; ``lookup``, ``trust`` (of certificates) and the limits (seconds) are for tests."""
         self._allow_private = allow_private_addresses
         self._system = None if lookup is not None else SystemLookup()
         self._lookup: Lookup = lookup or self._system  # type: ignore[assignment]  # one of them is set
@@ -256,6 +258,7 @@ class Egress:
             resolver=_GuardedResolver(self._lookup, self._judge),
             use_dns_cache=False,
             socket_factory=self._socket,
+            ssl=trust or True,
             limit=0,  # whoever calls bounds what it has in flight for each endpoint
             keepalive_timeout=2,  # below what common servers use, so that an idle connection is ours to close
         )
@@ -292,8 +295,7 @@ class Egress:
     async def post(self, url: str, body: bytes, headers: dict[str, str]) -> Answer:
         """Send ``body`` once and say what became of it; never raises for anything the endpoint or network does."""
         try:
-            target = read_url(url)
-            async with self._session.post(target, data=body, headers=headers, allow_redirects=False) as answer:
+            async with self._session.post(_target(url), data=body, headers=headers, allow_redirects=False) as answer:
                 await _drain(answer)
                 if answer.status == 200:
                     return Answer(status="200", error=None)
@@ -320,11 +322,19 @@ class Egress:
         return made
 
 
+@lru_cache(maxsize=1024)
+def _target(text: str) -> URL:
+    """Return a URL as ``read_url`` does. The text alone decides, and every attempt at an endpoint has the same."""
+    return read_url(text)
+
+
 async def _drain(answer: aiohttp.ClientResponse) -> None:
     """Read the end of a short answer, so that its connection is kept; that of any other is dropped on release.
 
     The status has decided already: a body that is endless, slow or broken changes nothing.
     """
+    if answer.content.is_eof():
+        return
     left = ANSWER_MAX
     try:
         async with asyncio.timeout(DRAIN_S):

@@ -4,14 +4,15 @@ from collections.abc import Awaitable
 
 import structlog
 
+from outlay.actions.alarms import freeze_wallet
 from outlay.core.errors import InvariantBroken, Unavailable
-from outlay.store import organizations, wallets
+from outlay.core.seams import Clock, Entropy
 from outlay.store.database import Database, Unit
 
 log = structlog.get_logger()
 
 
-async def guarded(db: Database, wallet_id: str, doing: Awaitable[bool]) -> bool | None:
+async def guarded(db: Database, clock: Clock, entropy: Entropy, wallet_id: str, doing: Awaitable[bool]) -> bool | None:
     """Await one wallet's step and return what it says, or None if it failed.
 
     A broken invariant freezes the wallet until a person has looked; anything else is logged, to be tried again.
@@ -22,19 +23,16 @@ async def guarded(db: Database, wallet_id: str, doing: Awaitable[bool]) -> bool 
         log.warning("wallet_waits", wallet=wallet_id, code=error.code, message=error.message)
     except InvariantBroken as error:
         log.error("wallet_frozen", wallet=wallet_id, message=error.message)
-        await freeze(db, wallet_id, error.message)
+        await freeze(db, clock, entropy, wallet_id, error.message)
     except Exception as error:
         log.error("wallet_step_failed", wallet=wallet_id, exc_info=error)
     return None
 
 
-async def freeze(db: Database, wallet_id: str, reason: str) -> None:
+async def freeze(db: Database, clock: Clock, entropy: Entropy, wallet_id: str, reason: str) -> None:
     """Stop a wallet until a person has looked."""
 
     def run(unit: Unit) -> None:
-        wallet = wallets.find(unit, wallet_id)
-        if wallet is not None and wallet.frozen_reason is None:
-            wallets.freeze(unit, wallet_id, reason)
-            organizations.bump_epoch(unit)
+        freeze_wallet(unit, wallet_id, reason, now=clock.now(), entropy=entropy)
 
     await db.write(run)

@@ -6,17 +6,18 @@ journal too, slot by slot: a slot that only one of the two knows means that one 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
 
+from outlay.actions.alarms import difference, freeze_wallet
 from outlay.chains import Chain
 from outlay.config import Config
 from outlay.core.asset import Asset
 from outlay.core.errors import ChainUnavailable, SignerUnavailable, Unavailable
-from outlay.core.seams import MINUTE, Clock, Instant
+from outlay.core.seams import MINUTE, Clock, Entropy, Instant
 from outlay.core.transfer import State
-from outlay.engine.guard import freeze
 from outlay.evidence import record as records
 from outlay.signer import JournalSlot, Purpose, Signer
 from outlay.store import lanes, ledger, recovery, wallets
@@ -110,9 +111,18 @@ class _Held:
 class Reconcile:
     """Compares all wallets, when asked and every ten minutes."""
 
-    def __init__(self, db: Database, clock: Clock, config: Config, chains: Mapping[str, Chain], signer: Signer) -> None:
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        entropy: Entropy,
+        config: Config,
+        chains: Mapping[str, Chain],
+        signer: Signer,
+    ) -> None:
         """Keep the parts."""
-        self._db, self._clock, self._config, self._chains, self._signer = db, clock, config, chains, signer
+        self._db, self._clock, self._entropy, self._config = db, clock, entropy, config
+        self._chains, self._signer = chains, signer
         self._next: Instant = 0
 
     async def step(self) -> bool:
@@ -131,11 +141,17 @@ class Reconcile:
                 if missing and held.wallet.frozen_reason is None:
                     reason = f"the signer's journal holds nonces of this wallet otherwise: {_list(missing)}"
                     log.error("journal_differs", wallet=held.wallet.id, message=reason)
-                    await freeze(self._db, held.wallet.id, reason)
+                    await self._db.write(partial(self._differ, wallet=held.wallet, finding=reason))
                     found = True
         except SignerUnavailable as error:
             log.warning("not_reconciled", message=error.message)
         return found
+
+    def _differ(self, unit: Unit, *, wallet: Row, finding: str) -> None:
+        """Stop a wallet about which journal and database differ, and tell of it."""
+        seams: dict[str, Any] = {"now": self._clock.now(), "entropy": self._entropy}
+        if freeze_wallet(unit, wallet.id, finding, **seams):
+            difference(unit, wallet, finding, **seams)
 
     async def reconcile(self) -> dict[str, Any]:
         """Return everything, as JSON values.

@@ -6,6 +6,7 @@ was signed, and its copy of the records who is who. Each step may be interrupted
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 import structlog
@@ -32,6 +33,14 @@ PAGE = 50
 FENCE_MAX = 2**52
 FENCE_GAP = 1000
 """More leases than can have been taken since the signer last heard of one."""
+
+
+class Knows(Enum):
+    """What the tables know of what the signer's journal holds."""
+
+    ALL = auto()
+    SLOTS = auto()  #: every slot, perhaps not everything that was signed for it: what a crash leaves
+    LESS = auto()  #: they are an older copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +92,8 @@ class Recover:
         if not status.seeded:
             log.warning("journal_not_seeded", journal=status.journal_id)
             return Recovered(records=applied, slots=0)
-        known = await self._db.read(stops.mark)
         # First of all: what somebody asked of the signer before must not be signed behind the journal's back.
-        fences = await self._outrun(is_behind=known != (status.journal_id, status.sequence))
+        fences = await self._outrun(await self._how_far(status))
         status = await self._signer.status()
         missing = await self._recover_slots(status, history)
         await self._begin_lanes(status, history)
@@ -179,17 +187,33 @@ class Recover:
         if named:
             await self._db.write(run)
 
-    async def _outrun(self, *, is_behind: bool) -> dict[str, int]:
+    async def _how_far(self, status: SignerStatus) -> Knows:
+        """Return what the tables know of what the journal holds."""
+        journal_id, after = await self._db.read(stops.mark)
+        if (journal_id, after) == (status.journal_id, status.sequence):
+            return Knows.ALL
+        if journal_id != status.journal_id:
+            return Knows.LESS
+        while page := await self._signer.slots(after=after, limit=PAGE):
+            if await self._db.read(lambda unit, page=page: any(_is_unknown(unit, slot) for slot in page)):  # type: ignore[misc]
+                return Knows.LESS
+            after = page[-1].attempts[0].sequence
+        return Knows.SLOTS
+
+    async def _outrun(self, knows: Knows) -> dict[str, int]:
         """Tell the signer of higher fences where that is needed, and return them by wallet.
 
         Those of an older copy of the database are too low. And where the journal knows more, requests may still be
-        under way that this database does not know of: the new fence is far above any that they can carry.
+        under way that this database does not know of: the new fence is far above any that they can carry. Where every
+        slot is known, what is under way may be the work of a process that lives: it keeps the lanes it holds.
         """
         raised = {}
         for wallet in await self._db.read(wallets.everything):
             lane = await self._db.read(lambda unit, wallet_id=wallet.id: lanes.find(unit, wallet_id))  # type: ignore[misc]
             before = 0 if lane is None else int(lane.fence)
             fence = await self._accepted_fence(wallet.id, before)
+            is_held = lane is not None and (lane.leased_until or 0) > self._clock.now()
+            is_behind = knows is Knows.LESS or (knows is Knows.SLOTS and not is_held)
             if fence is not None and (is_behind or fence > before):
                 raised[wallet.id] = fence + FENCE_GAP
                 await self._signer.journaled(wallet.id, raised[wallet.id], [])
@@ -226,10 +250,7 @@ class Recover:
             after = 0
         if after == status.sequence:
             return 0
-        slots = await self._slots(after)
-        if sum(len(slot.attempts) for slot in slots) != status.sequence - after:
-            # Older slots may have got attempts too (or something was stopped): look at all.
-            slots = await self._slots(0)
+        slots = await self._touched(after)
         if await self._db.read(lambda unit: any(_is_unknown(unit, slot) for slot in slots)):
             await self._db.write(recovery.doubt_unsigned)
         missing = 0
@@ -239,12 +260,14 @@ class Recover:
             fault("recover.after_slots")
         return missing
 
-    async def _slots(self, after: int) -> list[JournalSlot]:
-        found: list[JournalSlot] = []
-        while page := await self._signer.slots(after=after, limit=PAGE):
-            found += page
-            after = page[-1].attempts[0].sequence
-        return found
+    async def _touched(self, after: int) -> list[JournalSlot]:
+        """Return the slots that have attempts above ``after``, in the order of their first ones."""
+        found: dict[tuple[str, int], JournalSlot] = {}
+        while page := await self._signer.touched(after=after, limit=PAGE):
+            for slot in page:
+                found[slot.wallet_id, slot.nonce] = slot
+                after = slot.next_after(after)
+        return sorted(found.values(), key=lambda slot: slot.attempts[0].sequence)
 
     async def _readmit(self, history: History, slots: Sequence[JournalSlot]) -> int:
         """Write a page of slots, each in a unit of its own only where one of them contradicts the tables."""
@@ -268,8 +291,10 @@ class Recover:
                     changed += await self._db.write(lambda unit, slot=slot: run(unit, [slot]))  # type: ignore[misc]
                 except (InvariantBroken, InvalidInput) as error:
                     # Such a wallet pays nothing more until a person has looked; the others go on.
-                    log.error("slot_not_recovered", wallet=slot.wallet_id, nonce=slot.nonce, message=error.message)
-                    await freeze(self._db, slot.wallet_id, f"nonce {slot.nonce} was not recovered: {error.message}")
+                    about = {"wallet": slot.wallet_id, "nonce": slot.nonce, "payout": slot.transfer_id}
+                    log.error("slot_not_recovered", **about, message=error.message)
+                    reason = f"nonce {slot.nonce} was not recovered: {error.message}"
+                    await freeze(self._db, self._clock, self._entropy, slot.wallet_id, reason)
             return changed
 
 

@@ -141,7 +141,7 @@ class Send:
     async def _serve_guarded(self, wallet: Row) -> bool:
         self.serving.add(wallet.id)
         try:
-            moved = await guarded(self._db, wallet.id, self._serve(wallet))
+            moved = await guarded(self._db, self._clock, self._entropy, wallet.id, self._serve(wallet))
         finally:
             self.serving.discard(wallet.id)
         if moved is None:
@@ -279,7 +279,8 @@ class Send:
         if answer.why == Why.FENCED:
             raise Unavailable(f"the lane of {wallet.id} was leased to another worker")
         tell = log.warning if answer.why in _EXPECTED else log.error
-        tell("signer_refused", wallet=wallet.id, why=str(answer.why), message=answer.message)
+        about = {"wallet": wallet.id, "payout": refused.attempt.transfer_id, "why": str(answer.why)}
+        tell("signer_refused", **about, message=answer.message)
         if refused.attempt.number > 1:
             self._fees_at[wallet.id] = self._clock.now() + REFUSED_FIRST
             await self._drop(wallet, fence, refused)

@@ -7,8 +7,9 @@ key, so a receiver that leaks its secret still cannot be lied to.
 
 import base64
 import binascii
-import hashlib
 import hmac
+from collections.abc import Sequence
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -21,7 +22,7 @@ _PUBLIC = "whpk_"
 
 def dfns_signature(secret: str, body: bytes) -> str:
     """Return the value of ``X-DFNS-WEBHOOK-SIGNATURE``; the key is the secret's whole text."""
-    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return "sha256=" + hmac.digest(secret.encode(), body, "sha256").hex()
 
 
 def signed_content(webhook_id: str, timestamp: int, body: bytes) -> bytes:
@@ -29,21 +30,24 @@ def signed_content(webhook_id: str, timestamp: int, body: bytes) -> bytes:
     return f"{webhook_id}.{timestamp}.".encode() + body
 
 
-def standard_signature(secret: str, key: Ed25519PrivateKey, content: bytes) -> str:
-    """Return the value of ``webhook-signature``: ``v1,<base64> v1a,<base64>``.
+def standard_signature(secrets: Sequence[str], key: Ed25519PrivateKey, content: bytes) -> str:
+    """Return the value of ``webhook-signature``: a ``v1,<base64>`` for each secret, then ``v1a,<base64>``.
 
     Raises:
-        InvalidInput: ``secret`` is not ``whsec_`` and base64.
+        InvalidInput: a secret is not ``whsec_`` and base64.
     """
-    symmetric = hmac.new(_secret_bytes(secret), content, hashlib.sha256).digest()
-    return f"v1,{_base64(symmetric)} v1a,{_base64(key.sign(content))}"
+    symmetric = [f"v1,{_base64(hmac.digest(_secret_bytes(each), content, 'sha256'))}" for each in secrets]
+    return f"{' '.join(symmetric)} v1a,{_base64(key.sign(content))}"
 
 
-def headers(*, secret: str, key: Ed25519PrivateKey, webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+def headers(
+    *, secrets: Sequence[str], key: Ed25519PrivateKey, webhook_id: str, timestamp: int, body: bytes
+) -> dict[str, str]:
     """Return every header of one delivery.
 
     Args:
-        secret: the endpoint's, ``whsec_…``.
+        secrets: the endpoint's, ``whsec_…``, the newest first. The contract's header has room for one: it is made
+            with the oldest, which every receiver knows while they change over.
         key: the deployment's webhook signing key.
         webhook_id: the event's id, the same in every attempt: receivers drop what they have seen.
         timestamp: when this attempt is sent, Unix seconds.
@@ -51,10 +55,10 @@ def headers(*, secret: str, key: Ed25519PrivateKey, webhook_id: str, timestamp: 
     """
     return {
         "Content-Type": "application/json",
-        DFNS_HEADER: dfns_signature(secret, body),
+        DFNS_HEADER: dfns_signature(secrets[-1], body),
         "webhook-id": webhook_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": standard_signature(secret, key, signed_content(webhook_id, timestamp, body)),
+        "webhook-signature": standard_signature(secrets, key, signed_content(webhook_id, timestamp, body)),
     }
 
 
@@ -63,6 +67,7 @@ def public_key_text(key: Ed25519PrivateKey) -> str:
     return _PUBLIC + _base64(key.public_key().public_bytes_raw())
 
 
+@lru_cache(maxsize=1024)
 def _secret_bytes(secret: str) -> bytes:
     try:
         if not secret.startswith(_SECRET):

@@ -147,6 +147,10 @@ class JournalSlot:
     fee_cap: int
     attempts: tuple[SignedAttempt, ...]  #: in the order of signing, at least one
 
+    def next_after(self, sequence: int) -> int:
+        """Return the number of its first attempt above ``sequence``, which has to have one."""
+        return next(each.sequence for each in self.attempts if each.sequence > sequence)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignerStatus:
@@ -211,6 +215,10 @@ class Signer(KeyMaker, Protocol):
 
     async def slots(self, *, after: int = 0, limit: int = 100) -> list[JournalSlot]:
         """Return slots whose first attempt has a number above ``after``, in that order."""
+        ...
+
+    async def touched(self, *, after: int = 0, limit: int = 100) -> list[JournalSlot]:
+        """Return the slot of each attempt with a number above ``after``, in the order of attempts."""
         ...
 
     async def records(self, *, after: int = -1, limit: int = 100) -> list[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ class SignerClient:
     def __init__(self, path: Path) -> None:
         """Remember where the signer listens."""
         self._path = path
+        self.on_refusal: Callable[[str], None] | None = None  #: is told why, for each request that is refused
         self._turn = asyncio.Lock()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -63,8 +64,15 @@ class SignerClient:
         for part in _parts([canonical(pack(request)) for request in requests]):
             asked = requests[len(answers) : len(answers) + len(part)]
             answers += await self._sign_part(part, asked, refused)
+            self._tell_refusals(answers[-len(asked) :])
             refused |= {r.wallet_id for r, a in zip(asked, answers[-len(asked) :], strict=True) if not _is_signed(a)}
         return answers
+
+    def _tell_refusals(self, answers: Sequence[Signed | SignerRefused]) -> None:
+        # What follows a refusal was not looked at.
+        for each in answers:
+            if isinstance(each, SignerRefused) and each.why != Why.AFTER_REFUSAL and self.on_refusal is not None:
+                self.on_refusal(str(each.why))
 
     async def _sign_part(
         self, pieces: Sequence[bytes], asked: Sequence[SignRequest], refused: Set[str]
@@ -96,6 +104,18 @@ class SignerClient:
             if len(page) < size:
                 break
             after = page[-1].attempts[0].sequence
+        return found
+
+    async def touched(self, *, after: int = 0, limit: int = 100) -> list[JournalSlot]:
+        """Return the slots of new attempts; see ``Signer``."""
+        found: list[JournalSlot] = []
+        while len(found) < limit:
+            page, size = await self._page("touched", after, limit - len(found))
+            found += page
+            if len(page) < size:
+                break
+            for slot in page:
+                after = slot.next_after(after)
         return found
 
     async def records(self, *, after: int = -1, limit: int = 100) -> list[str]:

@@ -23,7 +23,7 @@ from outlay.signer.backend import Keys
 from outlay.signer.batch import Batch
 from outlay.signer.checks import check_id
 from outlay.signer.journal import Journal
-from outlay.signer.journal_rows import FREEZE, LIFTED, RESEEDED, Entry, KeyRow, Rows
+from outlay.signer.journal_rows import FREEZE, LIFTED, RESEEDED, Entry, KeyRow, Rows, SlotRow
 from outlay.signer.memory import Reseeding, State, follow_fence, moment, read_state, unseeded
 from outlay.signer.windows import Windows
 
@@ -255,20 +255,12 @@ class SignerCore:
     def slots(self, *, after: int = 0, limit: int = 100) -> list[JournalSlot]:
         """Return slots whose first attempt has a number above ``after``, in that order; see ``Signer``."""
         with self._journal.reading() as rows:
-            found = rows.slots(after=after, limit=max(0, min(limit, _PAGE_MAX)))
-            return [
-                JournalSlot(
-                    wallet_id=slot.wallet_id,
-                    nonce=slot.nonce,
-                    transfer_id=slot.transfer_id,
-                    external_id=slot.external_id,
-                    intent=slot.intent,
-                    demand=None if slot.demand is None else _demand(slot.demand),
-                    fee_cap=slot.fee_cap,
-                    attempts=tuple(each.attempt() for each in rows.entries_of(slot.wallet_id, slot.nonce)),
-                )
-                for slot in found
-            ]
+            return [_told(rows, slot) for slot in rows.slots(after=after, limit=max(0, min(limit, _PAGE_MAX)))]
+
+    def touched(self, *, after: int = 0, limit: int = 100) -> list[JournalSlot]:
+        """Return the slot of each attempt with a number above ``after``, in the order of attempts; see ``Signer``."""
+        with self._journal.reading() as rows:
+            return [_told(rows, slot) for slot in rows.touched(after=after, limit=max(0, min(limit, _PAGE_MAX)))]
 
     def records(self, *, after: int = -1, limit: int = 100) -> list[str]:
         """Return the texts of accepted records with a number above ``after``, in order; see ``Signer``."""
@@ -354,6 +346,19 @@ def _names(record: Mapping[str, Any], freeze: Freeze) -> bool:
     """Tell whether a record that lifts a freeze says what the freeze stops."""
     body = record["body"]["body"] if record["kind"] == CHANGE_APPLIED else record["body"]
     return (body["scope"], body["subject"]) == (freeze.scope.value, freeze.subject)
+
+
+def _told(rows: Rows, slot: SlotRow) -> JournalSlot:
+    return JournalSlot(
+        wallet_id=slot.wallet_id,
+        nonce=slot.nonce,
+        transfer_id=slot.transfer_id,
+        external_id=slot.external_id,
+        intent=slot.intent,
+        demand=None if slot.demand is None else _demand(slot.demand),
+        fee_cap=slot.fee_cap,
+        attempts=tuple(each.attempt() for each in rows.entries_of(slot.wallet_id, slot.nonce)),
+    )
 
 
 def _demand(text: str) -> Demand:

@@ -249,6 +249,12 @@ class Rows:
         query = f"{_SELECT_SLOT} WHERE first_seq > ? ORDER BY first_seq LIMIT ?"
         return [_slot(row) for row in self.connection.execute(query, (after, limit))]
 
+    def touched(self, *, after: int, limit: int) -> list[SlotRow]:
+        """Return the slot of each attempt with a number above ``after``, in the order of attempts."""
+        query = "SELECT wallet_id, nonce FROM entry WHERE seq > ? AND kind = ? ORDER BY seq LIMIT ?"
+        found = [self.slot(*row) for row in self.connection.execute(query, (after, ATTEMPT, limit)).fetchall()]
+        return [slot for slot in found if slot is not None]
+
     def slots_since(self, at: Instant) -> list[SlotRow]:
         """Return slots first signed after ``at``, in the order of signing."""
         query = f"{_SELECT_SLOT} WHERE first_at > ? ORDER BY first_seq"

@@ -57,6 +57,10 @@ class LocalSigner:
         """Return slots of the journal in the order of signing; see ``Signer``."""
         return await self._call(self.core.slots, after=after, limit=limit)
 
+    async def touched(self, *, after: int = 0, limit: int = 100) -> list[JournalSlot]:
+        """Return the slots of new attempts; see ``Signer``."""
+        return await self._call(self.core.touched, after=after, limit=limit)
+
     async def records(self, *, after: int = -1, limit: int = 100) -> list[str]:
         """Return accepted records in order; see ``Signer``."""
         return await self._call(self.core.records, after=after, limit=limit)

@@ -28,7 +28,17 @@ LENGTH_SIZE: Final = 4
 DEPTH_MAX: Final = 48
 """Nesting of a message: stored documents may be 32 deep, what wraps them is not."""
 
-METHODS: Final = ("create_key", "accept_records", "sign", "journaled", "slots", "records", "freeze", "status")
+METHODS: Final = (
+    "create_key",
+    "accept_records",
+    "sign",
+    "journaled",
+    "slots",
+    "touched",
+    "records",
+    "freeze",
+    "status",
+)
 """Every method the socket offers. Parameters and answers are those of ``Signer``."""
 
 TOO_LARGE: Final = "answer_too_large"

@@ -83,6 +83,7 @@ def payout_page(
     *,
     since: int | None,
     until: int | None,
+    delayed: bool | None,
     limit: int | None,
     token: str | None,
 ) -> tuple[Sequence[Row], str | None]:
@@ -93,6 +94,7 @@ def payout_page(
         filters: column to the value it must have; None for any.
         since: requested at or after this instant.
         until: requested before this instant.
+        delayed: only those that are late, or only those that are not.
         limit: rows at most.
         token: of the page before.
     """
@@ -104,4 +106,7 @@ def payout_page(
         query = query.where(transfer.c.requested_at >= since)
     if until is not None:
         query = query.where(transfer.c.requested_at < until)
+    if delayed is not None:
+        # Spelled out where it is the condition of the index ``transfer_delayed``.
+        query = query.where(sa.text("transfer.delayed_at IS NOT NULL") if delayed else transfer.c.delayed_at.is_(None))
     return page(unit, query, order=transfer.c.requested_at, key=transfer.c.id, limit=limit, token=token)

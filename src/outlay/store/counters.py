@@ -14,6 +14,7 @@ from outlay.core.policy import Policy, Velocity
 from outlay.core.seams import Instant
 from outlay.core.velocity import EMPTY, Window, entry_of, window_start
 from outlay.store.database import Unit
+from outlay.store.prepared import Prepared
 from outlay.store.schema import (
     counter_correction,
     counter_entry,
@@ -76,6 +77,7 @@ _ADD_PLACES = (
 _WRITE_OPEN = sa.update(velocity_counter).where(
     velocity_counter.c.policy_id == sa.bindparam("of_policy"), velocity_counter.c.scope_key == sa.bindparam("of_key")
 )
+_ADD_ENTRIES, _ADD_ROWS = Prepared(sa.insert(velocity_entry)), Prepared(sa.insert(counter_entry))
 _WAIT = sa.update(transfer).where(transfer.c.id == sa.bindparam("of_id"))
 
 
@@ -183,13 +185,12 @@ class Counters:
             counter.has_changed = True
             self._rows.append((policy.id, key, opening.transfer_id))
 
-    def queue(self, policies: Iterable[Policy], opening: Opening) -> None:
-        """Have a payout wait for room in the counters of ``policies``, behind those that wait there."""
+    def queue(self, counters: Iterable[tuple[str, str]], transfer_id: str) -> None:
+        """Have a payout wait for room in counters, given by policy id and scope key, behind those that wait there."""
         self._places += 1
-        for policy in policies:
-            key = key_of(policy, opening)
-            self._known[policy.id, key].has_queue = True
-            self._waiting.append((policy.id, key, self._places, opening.transfer_id))
+        for policy_id, key in sorted(counters):
+            self._known[policy_id, key].has_queue = True
+            self._waiting.append((policy_id, key, self._places, transfer_id))
 
     def write(self) -> None:
         """Store what was counted; once."""
@@ -198,11 +199,11 @@ class Counters:
         base = self._unit.execute(_ADD_PLACES, {"more": self._places}).scalar_one() - self._places
         entries = {opening.transfer_id: opening.entry(base + place) for place, opening in self._openings}
         if entries:
-            self._unit.execute(sa.insert(velocity_entry), [columns_of(entry) for entry in entries.values()])
+            _ADD_ENTRIES.run(self._unit, [columns_of(entry) for entry in entries.values()])
         self._write_counters()
         if self._rows:
-            self._unit.execute(
-                sa.insert(counter_entry),
+            _ADD_ROWS.run(
+                self._unit,
                 [counter_row(policy_id, key, entries[transfer_id], None) for policy_id, key, transfer_id in self._rows],
             )
         if self._waiting:

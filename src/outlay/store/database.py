@@ -8,6 +8,7 @@ one, so that only the guilty unit fails.
 
 import asyncio
 import concurrent.futures
+import contextlib
 import queue
 import secrets
 import threading
@@ -21,7 +22,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from outlay.core.errors import InvariantBroken, OutcomeUnknown, OutlayError, Unavailable
-from outlay.store import postgresql
+from outlay.core.seams import SECOND, Clock, Instant
+from outlay.store import postgresql, tally
 from outlay.store.schema import group_mark
 
 T = TypeVar("T")
@@ -46,8 +48,14 @@ _NOW = {
     "postgresql": "CAST(extract(epoch FROM now()) * 1000000 AS BIGINT)",
 }
 _MARKS = {name: sa.text(_MARK.format(now=now)) for name, now in _NOW.items()}
-# Who listens hears of a group when it is kept.
-_MARKS["postgresql"] = sa.text(f"{_MARKS['postgresql'].text} RETURNING pg_notify('{postgresql.CHANNEL}', '')")
+# Who listens hears of a group when it is kept, and who writes is told the server's time.
+_MARKS["postgresql"] = sa.text(
+    f"{_MARKS['postgresql'].text} RETURNING pg_notify('{postgresql.CHANNEL}', ''),"
+    " CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) AS told"
+)
+
+CLOCKS_APART_MAX: Instant = 10 * SECOND
+"""How far the clock of a process that writes may be from the database server's: windows and leases follow it."""
 
 _OLD_MARK = "DELETE FROM group_mark WHERE at < {now} - 86400000000"
 _OLD_MARKS = {name: sa.text(_OLD_MARK.format(now=now)) for name, now in _NOW.items()}
@@ -66,11 +74,15 @@ def savepoint(unit: Unit) -> Iterator[None]:
 
     Plain statements: SQLAlchemy's nested transactions cost four times as much, and every payout takes two.
     """
+    notes = tally.listening(unit)
+    noted = 0 if notes is None else len(notes)
     unit.exec_driver_sql(_BEGIN_PART)
     try:
         yield
         unit.exec_driver_sql(_KEEP_PART)
     except BaseException:
+        if notes is not None:
+            del notes[noted:]
         _undo_part(unit)
         raise
 
@@ -82,6 +94,10 @@ def _undo_part(unit: Unit) -> None:
 
 class _NotBegun(Unavailable):
     """No transaction was begun."""
+
+
+class _ClockIsWrong(Unavailable):
+    """The whole group was taken back."""
 
 
 class _Work:
@@ -107,18 +123,20 @@ class _Work:
             self.future.set_result(self.result)
 
 
-def _engine(where: Path | str, *, writer: bool) -> sa.Engine:
+def open_engine(where: Path | str, *, writer: bool, size: int = 1) -> sa.Engine:
+    """Return an engine with ``size`` connections that write, or that cannot; nothing is connected yet."""
     if isinstance(where, str):
-        return postgresql.make_engine(postgresql.parse_url(where), writer=writer, size=1 if writer else READERS)
-    return _sqlite_engine(where, writer=writer)
+        return postgresql.make_engine(postgresql.parse_url(where), writer=writer, size=size)
+    return _sqlite_engine(where, writer=writer, size=size)
 
 
-def _sqlite_engine(path: Path, *, writer: bool) -> sa.Engine:
+def _sqlite_engine(path: Path, *, writer: bool, size: int) -> sa.Engine:
     engine = sa.create_engine(
         f"sqlite:///{path}",
         connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 30},
-        pool_size=1 if writer else READERS,
+        pool_size=size,
         max_overflow=0,
+        hide_parameters=True,  # an error is logged, and parameters hold secrets
     )
 
     @event.listens_for(engine, "connect")
@@ -146,7 +164,15 @@ class Database:
     writer = "writer"
     """Names this writer's row of ``group_mark``; each instance has its own."""
 
+    clock: Clock | None = None
+    """Whose time the units are written in, compared with the server's before each commit; None: nobody's."""
+
+    on_kept: tally.Listener | None = None
+    """Is told what was noted in the units of each group once it is kept, on the event loop."""
+
     _is_swept = False
+    _noted: Sequence[tally.Note] = ()  # in the group that is being written
+    _kept: tuple[tally.Note, ...] = ()  # and was not told yet
 
     def __init__(self, where: Path | str) -> None:
         """Open the SQLite file at a path, or the PostgreSQL database that a URL names; nothing is connected yet.
@@ -156,8 +182,8 @@ class Database:
         """
         self.where = where
         self.writer = secrets.token_hex(16)
-        self.engine = _engine(where, writer=True)
-        self._read_engine = _engine(where, writer=False)
+        self.engine = open_engine(where, writer=True)
+        self._read_engine = open_engine(where, writer=False, size=READERS)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._readers = concurrent.futures.ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._writer = threading.Thread(target=self._write_forever, name="writer", daemon=True)
@@ -200,6 +226,11 @@ class Database:
         if isinstance(self.where, str):
             raise InvariantBroken("the database is no file")
         return self.where
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether what is asked to be written will be looked at."""
+        return not self._closed and self._writer.is_alive()
 
     @property
     def waiting(self) -> int:
@@ -265,6 +296,7 @@ class Database:
                     break
             if group:
                 self._run_group(group)
+                self._tell_notes(group[0].loop)
                 for loop in {work.loop for work in group}:
                     mine = [work for work in group if work.loop is loop]
                     _tell(loop, mine)
@@ -275,14 +307,25 @@ class Database:
         try:
             with self._begin() as connection:
                 self._run_units(connection, group, token)
-        except _NotBegun as error:
+        except (_NotBegun, _ClockIsWrong) as error:
             for work in group:
                 work.error = error
         except Exception as error:
             self._after_failure(group, token, error)
         else:
+            self._keep_notes()
             self.groups += 1
             self.units += len(group)
+
+    def _keep_notes(self) -> None:
+        if self._noted:
+            self._kept, self._noted = (*self._kept, *self._noted), ()
+
+    def _tell_notes(self, loop: asyncio.AbstractEventLoop) -> None:
+        kept, self._kept = self._kept, ()
+        if kept and self.on_kept is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and so is whoever counted
+                loop.call_soon_threadsafe(self.on_kept, kept)
 
     def _begin(self) -> sa.Connection:
         """Return a connection within a transaction; one to PostgreSQL that died since the last group is replaced.
@@ -313,23 +356,44 @@ class Database:
         return connection
 
     def _run_units(self, connection: sa.Connection, group: list[_Work], token: str) -> None:
+        if self.on_kept is not None:
+            self._noted = connection.info[tally.KEY] = []
         try:
             for works in _parts(group):
                 self._run_part(connection, works)
             name = connection.dialect.name
             if not self._is_swept:
                 connection.execute(_OLD_MARKS[name])
-            connection.execute(_MARKS[name], {"writer": self.writer, "token": token})
+            self._mark(connection, token)
         except BaseException:
             connection.rollback()
             raise
         connection.commit()
         self._is_swept = True
 
+    def _mark(self, connection: sa.Connection, token: str) -> None:
+        """Mark the group as kept, unless this process lives in another time than the database server.
+
+        One machine has one clock, so nothing is compared where the database is a file.
+        """
+        before = None if self.clock is None else self.clock.now()
+        found = connection.execute(_MARKS[connection.dialect.name], {"writer": self.writer, "token": token})
+        if self.clock is None or before is None or connection.dialect.name != "postgresql":
+            return
+        told, after = found.one().told, self.clock.now()
+        apart, which = max((before - told, "ahead of"), (told - after, "behind"))
+        if apart > CLOCKS_APART_MAX:
+            raise _ClockIsWrong(
+                f"this machine's clock is {apart // SECOND} s {which} the database server's: nothing has happened, set"
+                " the clock right"
+            )
+
     def _run_part(self, connection: sa.Connection, works: list[_Work]) -> None:
         """Run units that share one function, under one savepoint."""
         for work in works:
             work.error, work.result = None, None
+        notes = tally.listening(connection)
+        noted = 0 if notes is None else len(notes)
         connection.exec_driver_sql(_BEGIN_PART)
         try:
             if works[0].item is ALONE:
@@ -339,6 +403,8 @@ class Database:
             connection.exec_driver_sql(_KEEP_PART)
         except BaseException as error:
             # If this fails, the database gave up the whole transaction, and so must we.
+            if notes is not None:
+                del notes[noted:]
             _undo_part(connection)
             if len(works) == 1:
                 works[0].error = _answerable(error)
@@ -356,6 +422,7 @@ class Database:
                 work.error = OutcomeUnknown("the database did not say whether this was kept: read it before retrying")
             return
         if kept:
+            self._keep_notes()
             return
         if len(group) == 1:
             unavailable = Unavailable("the database could not keep this; nothing has happened, try again")

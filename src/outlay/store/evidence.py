@@ -7,27 +7,27 @@ from typing import Any
 import sqlalchemy as sa
 
 from outlay.store.database import Unit
+from outlay.store.prepared import Prepared
 from outlay.store.schema import evidence, spent_nonce
 
-_KEEP = sa.insert(evidence)
+_KEEP = Prepared(sa.insert(evidence))
 _OF_MANY = (
     sa.select(evidence.c.subject, evidence.c.document)
     .where(evidence.c.subject.in_(sa.bindparam("subjects", expanding=True)))
     .order_by(evidence.c.at)
 )
 _FIND_SPENT = sa.select(spent_nonce).where(spent_nonce.c.nonce == sa.bindparam("nonce"))
-_SPEND = sa.insert(spent_nonce)
+_SPEND = Prepared(sa.insert(spent_nonce))
 
 
 def keep(unit: Unit, *, evidence_id: str, subject: str, document: str, now: int) -> None:
     """Store what was signed for ``subject``, as canonical text."""
-    unit.execute(_KEEP, {"id": evidence_id, "subject": subject, "document": document, "at": now})
+    _KEEP.run(unit, [{"id": evidence_id, "subject": subject, "document": document, "at": now}])
 
 
 def keep_many(unit: Unit, rows: Sequence[Mapping[str, Any]]) -> None:
     """Store evidence: rows of id, subject, document and at."""
-    if rows:
-        unit.execute(_KEEP, rows)
+    _KEEP.run(unit, rows)
 
 
 def of(unit: Unit, subject: str) -> list[dict[str, Any]]:
@@ -51,13 +51,12 @@ def find_spent(unit: Unit, nonce: str) -> sa.Row[Any] | None:
 
 def spend(unit: Unit, *, nonce: str, result_id: str | None, keep_until: int) -> None:
     """Mark ``nonce`` as spent; a second time violates the key and fails the unit."""
-    unit.execute(_SPEND, {"nonce": nonce, "result_id": result_id, "keep_until": keep_until})
+    _SPEND.run(unit, [{"nonce": nonce, "result_id": result_id, "keep_until": keep_until}])
 
 
 def spend_many(unit: Unit, rows: Sequence[Mapping[str, Any]]) -> None:
     """Mark nonces as spent: rows of nonce, result_id and keep_until."""
-    if rows:
-        unit.execute(_SPEND, rows)
+    _SPEND.run(unit, rows)
 
 
 def forget_spent(unit: Unit, *, now: int) -> int:

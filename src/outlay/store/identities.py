@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from outlay.store import evidence, permissions, users
+from outlay.store import evidence, organizations, permissions, users
 from outlay.store.database import Row, Unit
 from outlay.store.schema import assignment, credential, permission, spent_nonce, token, user
 
@@ -40,6 +40,7 @@ class Identities:
         self._of_a_pat: dict[str, bool] = {}
         self._operations: dict[str, frozenset[str]] = {}
         self._spent: dict[str, Row | None] = {}
+        self._records: dict[str, Row | None] = {}
 
     def expect(self, *, tokens: Collection[str], keys: Collection[str], nonces: Collection[str]) -> None:
         """Read at once what is going to be asked for: tokens, keys, their people, and whether nonces are spent."""
@@ -88,6 +89,10 @@ class Identities:
     def operations_of(self, identity_id: str) -> frozenset[str]:
         """Return every operation an identity may call."""
         return _once(self._operations, identity_id, lambda: permissions.operations_of(self._unit, identity_id))
+
+    def record(self, hash: str) -> Row | None:
+        """Return the organization's record with ``hash``, or None."""
+        return _once(self._records, hash, lambda: organizations.find_record(self._unit, hash))
 
     def spent(self, nonce: str) -> Row | None:
         """Return the row of a spent nonce, or None when it is still good."""

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from outlay.core.errors import InvariantBroken, Unavailable
 from outlay.core.fees import Offer
 from outlay.store.database import Unit
+from outlay.store.prepared import Prepared
 from outlay.store.schema import attempt, lane, transaction
 
 UNSETTLED = ("bound", "signed", "sent", "mined")
@@ -25,7 +26,7 @@ _AT_FENCE = sa.update(lane).where(
 )
 _TAKE_NONCE = _AT_FENCE.where(lane.c.next_nonce == sa.bindparam("read_nonce"))
 _SETTLE_NONCE = _AT_FENCE.where(lane.c.settled_nonce == sa.bindparam("read_nonce"))
-_ADD_TRANSACTION = sa.insert(transaction)
+_ADD_TRANSACTIONS = Prepared(sa.insert(transaction))
 _FIND_TRANSACTION = sa.select(transaction).where(transaction.c.id == sa.bindparam("id"))
 _FIND_TRANSACTIONS = sa.select(transaction).where(transaction.c.id.in_(sa.bindparam("ids", expanding=True)))
 _IN_STATES = sa.and_(
@@ -106,6 +107,9 @@ _ATTEMPTS = (
     .where(attempt.c.transaction_id.in_(sa.bindparam("ids", expanding=True)))
     .order_by(attempt.c.transaction_id, attempt.c.number)
 )
+_ASKED = _ATTEMPTS.add_columns(transaction.c.transfer_id).where(
+    attempt.c.asked_by.is_not(None), transaction.c.transfer_id.is_not(None)
+)
 _FIND_ATTEMPTS = (
     sa.select(
         attempt,
@@ -121,12 +125,13 @@ _FIND_ATTEMPTS = (
 _DROP_UNSIGNED = sa.delete(attempt).where(
     attempt.c.transaction_id.in_(sa.bindparam("ids", expanding=True)), attempt.c.raw.is_(None)
 )
-_ADD_ATTEMPT = sa.insert(attempt)
+_ADD_ATTEMPTS = Prepared(sa.insert(attempt))
 _TOUCH_ATTEMPT = sa.update(attempt).where(attempt.c.id == sa.bindparam("of_id"))
 _SIGN_ATTEMPT = _TOUCH_ATTEMPT.where(attempt.c.raw.is_(None))
+_TOUCH_ATTEMPTS, _SIGN_ATTEMPTS = Prepared(_TOUCH_ATTEMPT), Prepared(_SIGN_ATTEMPT)
 _IN_FLIGHT = sa.select(transaction.c.wallet_id).where(transaction.c.state.in_(UNSETTLED)).distinct()
 _TOUCH = sa.update(transaction).where(transaction.c.id == sa.bindparam("of_id"))
-_CHANGE = _TOUCH.where(transaction.c.state == sa.bindparam("read_state"))
+_CHANGES = Prepared(_TOUCH.where(transaction.c.state == sa.bindparam("read_state")))
 
 
 def find(unit: Unit, wallet_id: str) -> sa.Row[Any] | None:
@@ -230,8 +235,7 @@ def bind(unit: Unit, *, wallet_id: str, fence: int, slots: Sequence[Mapping[str,
     rows = [
         {**slot, "wallet_id": wallet_id, "nonce": nonce, "state": "bound"} for nonce, slot in enumerate(slots, first)
     ]
-    if rows:
-        unit.execute(_ADD_TRANSACTION, rows)
+    _ADD_TRANSACTIONS.run(unit, rows)
     return first
 
 
@@ -245,7 +249,7 @@ def fill(unit: Unit, *, wallet_id: str, fence: int, nonce: int, **values: Any) -
     row = find(unit, wallet_id)
     if row is None or not row.settled_nonce <= nonce < row.next_nonce:
         raise InvariantBroken(f"nonce {nonce} of {wallet_id} is no gap")
-    unit.execute(_ADD_TRANSACTION, {**values, "wallet_id": wallet_id, "nonce": nonce, "state": "bound"})
+    _ADD_TRANSACTIONS.run(unit, [{**values, "wallet_id": wallet_id, "nonce": nonce, "state": "bound"}])
 
 
 def unbind(unit: Unit, *, wallet_id: str, fence: int, nonce: int) -> None:
@@ -366,8 +370,7 @@ def change(unit: Unit, row: sa.Row[Any], state: str, **values: Any) -> None:
     Raises:
         InvariantBroken: it changed underneath.
     """
-    changed = unit.execute(_CHANGE, {"of_id": row.id, "read_state": row.state, **values, "state": state})
-    if changed.rowcount != 1:
+    if _CHANGES.run(unit, [{"of_id": row.id, "read_state": row.state, **values, "state": state}]) != 1:
         raise InvariantBroken(f"transaction {row.id} changed underneath")
 
 
@@ -387,7 +390,7 @@ def change_many(unit: Unit, changes: Sequence[Mapping[str, Any]], *, before: str
         {"of_id": each["id"], "read_state": before, "state": after, **{k: v for k, v in each.items() if k != "id"}}
         for each in changes
     ]
-    if rows and unit.execute(_CHANGE, rows).rowcount != len(rows):
+    if _CHANGES.run(unit, rows) != len(rows):
         raise InvariantBroken(f"a transaction changed underneath: one of {', '.join(row['of_id'] for row in rows)}")
 
 
@@ -427,8 +430,7 @@ def new_attempt(
 
 def add_attempts(unit: Unit, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add rows that ``new_attempt`` made."""
-    if rows:
-        unit.execute(_ADD_ATTEMPT, rows)
+    _ADD_ATTEMPTS.run(unit, rows)
 
 
 def add_attempt(unit: Unit, **values: Any) -> None:
@@ -457,6 +459,14 @@ def find_attempts(unit: Unit, attempt_ids: Sequence[str]) -> dict[str, sa.Row[An
     return {row.id: row for row in unit.execute(_FIND_ATTEMPTS, {"ids": list(attempt_ids)})}
 
 
+def asked(unit: Unit, transaction_ids: Sequence[str]) -> Sequence[Any]:
+    """Return the attempts that people asked for in slots of transfers, in order.
+
+    Each has ``transfer_id``, ``nonce``, ``slot_state`` and ``mined_hash`` of its slot.
+    """
+    return unit.execute(_ASKED, {"ids": list(transaction_ids)}).all()
+
+
 def unsigned(unit: Unit, wallet_id: str, *, limit: int) -> Sequence[sa.Row[Any]]:
     """Return what is to be signed for a wallet, lowest nonce first.
 
@@ -473,7 +483,7 @@ def keep_signed(unit: Unit, signed: Sequence[tuple[str, bytes, str]], *, now: in
         InvariantBroken: one has bytes already.
     """
     rows = [{"of_id": id, "raw": raw.hex(), "hash": hash, "signed_at": now} for id, raw, hash in signed]
-    if rows and unit.execute(_SIGN_ATTEMPT, rows).rowcount != len(rows):
+    if _SIGN_ATTEMPTS.run(unit, rows) != len(rows):
         raise InvariantBroken("signed bytes are stored once and never replaced")
 
 
@@ -485,8 +495,7 @@ def send_no_more(unit: Unit, transaction_ids: Sequence[str], *, now: int) -> Non
 
 def touch_attempts(unit: Unit, changes: Sequence[Mapping[str, Any]]) -> None:
     """Change columns of attempts that are not their bytes: ``of_id`` of each and the columns, the same ones of all."""
-    if changes:
-        unit.execute(_TOUCH_ATTEMPT, changes)
+    _TOUCH_ATTEMPTS.run(unit, changes)
 
 
 def touch_attempt(unit: Unit, attempt_id: str, **values: Any) -> None:

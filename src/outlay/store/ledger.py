@@ -15,12 +15,13 @@ from outlay.core.errors import InvariantBroken
 from outlay.core.ledger import Posting, check_balanced
 from outlay.core.seams import Entropy
 from outlay.store.database import Unit
+from outlay.store.prepared import Prepared
 from outlay.store.schema import account, posting
 
-_ADD_POSTINGS = sa.insert(posting)
+_ADD_POSTINGS = Prepared(sa.insert(posting))
 _FIND_ACCOUNTS = sa.select(account).where(account.c.id.in_(sa.bindparam("ids", expanding=True))).order_by(account.c.id)
-_ADD_ACCOUNTS = sa.insert(account)
-_CHANGE_ACCOUNTS = sa.update(account).where(account.c.id == sa.bindparam("of_id"))
+_ADD_ACCOUNTS = Prepared(sa.insert(account))
+_CHANGE_ACCOUNTS = Prepared(sa.update(account).where(account.c.id == sa.bindparam("of_id")))
 _HOLDINGS = sa.select(account).where(account.c.owner == sa.bindparam("owner"), account.c.asset == sa.bindparam("asset"))
 
 
@@ -98,8 +99,7 @@ class Book:
             place = {"owner": line.owner, "network": line.network, "asset": line.asset, "kind": line.kind}
             fresh.append({"id": name, **place, "debits": debits, "credits": credits})
         for statement, rows in ((_ADD_ACCOUNTS, fresh), (_CHANGE_ACCOUNTS, changed), (_ADD_POSTINGS, self._rows)):
-            if rows:
-                self._unit.execute(statement, rows)
+            statement.run(self._unit, rows)
         self._known.update(self._places)
         self._places, self._rows = {}, []
 
@@ -167,3 +167,10 @@ def check_sums(unit: Unit) -> None:
     for key, total in sums.items():
         if total:
             raise InvariantBroken(f"the accounts of {key} do not sum to zero")
+
+
+def reserved_for(unit: Unit, *, transfer_id: str, wallet_id: str, asset: str) -> int:
+    """Return what is still set aside in a wallet for one transfer, base units of an asset."""
+    mine = posting.c.transfer_id == transfer_id, posting.c.account_id == f"{wallet_id}/{asset}/reserved"
+    rows = unit.execute(sa.select(posting.c.side, posting.c.amount).where(*mine))
+    return sum(row.amount if row.side == "debit" else -row.amount for row in rows)

@@ -47,7 +47,8 @@ def upgrade(where: Path | str, phase: Phase | None = None) -> str:
         phase: None: all there is, which only a database that no other process works on bears.
 
     Raises:
-        Unavailable: the database is too new for this program, or ``post`` is asked for before ``pre`` is done.
+        Unavailable: the database is too new for this program, ``post`` is asked for before ``pre`` is done, or
+            ``pre`` before ``post`` of a version between.
     """
     chain = _chain(where)
     names = [name for name, _ in chain]
@@ -60,6 +61,8 @@ def upgrade(where: Path | str, phase: Phase | None = None) -> str:
     if phase is Phase.POST and at < newest_pre:
         raise Unavailable("the additions of this version are not in the database yet: run `outlay migrate --phase pre`")
     target = newest_pre if phase is Phase.PRE else len(names) - 1
+    if phase is Phase.PRE and now is not None:
+        _require_version_between(chain[at + 1 : target])
     if at >= target:
         return names[at]
     command.upgrade(settings(where), names[target])
@@ -84,6 +87,21 @@ def require_fitting(where: Path | str) -> None:
         raise Unavailable(
             f"the database is at revision {now}, this version needs {names[needed]}: run `outlay migrate --phase pre`"
             " first; processes of the version before bear it"
+        )
+
+
+def _require_version_between(passed: list[tuple[str, Phase]]) -> None:
+    """Refuse to add what this version needs where that would also take away what processes may still need.
+
+    Args:
+        passed: what would be applied on the way, beside the newest.
+    """
+    cleaning = [name for name, phase in passed if phase is Phase.POST]
+    if cleaning:
+        raise Unavailable(
+            f"revision {cleaning[-1]} of the version before takes away what older processes need: once none of them"
+            " runs, `outlay migrate --phase post` with the version that has it, then this again; or stop every"
+            " process and run `outlay migrate` without a phase"
         )
 
 

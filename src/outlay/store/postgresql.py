@@ -80,7 +80,7 @@ def parse_url(text: str) -> sa.URL:
 
 def make_engine(url: sa.URL, *, writer: bool, size: int = 1) -> sa.Engine:
     """Return an engine whose transactions are a writer's, under the lock, or a reader's, on one snapshot."""
-    engine = sa.create_engine(url, connect_args=CONNECT, pool_size=size, max_overflow=0)
+    engine = sa.create_engine(url, connect_args=CONNECT, pool_size=size, max_overflow=0, hide_parameters=True)
     begin = _BEGIN_WRITE if writer else _BEGIN_READ
 
     @event.listens_for(engine, "begin")
@@ -166,3 +166,9 @@ def _asking(text: str) -> Iterator[sa.Connection]:
         raise Unavailable(f"PostgreSQL does not answer: {str(error.orig).strip()}") from error
     finally:
         engine.dispose()
+
+
+def server_clock(connection: sa.Connection) -> int:
+    """Return the server's time of now, microseconds UTC."""
+    seconds = sa.extract("epoch", sa.func.clock_timestamp())
+    return int(connection.execute(sa.select(seconds)).scalar_one() * 1_000_000)

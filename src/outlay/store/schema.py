@@ -6,6 +6,7 @@ JSON columns hold text that Python wrote.
 import json
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 
@@ -42,12 +43,25 @@ class Json(sa.TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
         """Write the value."""
-        return None if value is None else json.dumps(value, separators=(",", ":"), sort_keys=True)
+        if value is None:
+            return None
+        try:
+            text = _JSON.encode(value)
+        except (TypeError, OverflowError):  # a number that remembers how it was written, or one of many digits
+            return json.dumps(value, separators=(",", ":"), sort_keys=True)
+        return text.decode() if text.isascii() else json.dumps(value, separators=(",", ":"), sort_keys=True)
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
         """Read the value back."""
-        return None if value is None else json.loads(value)
+        if value is None:
+            return None
+        try:
+            return msgspec.json.decode(value)
+        except msgspec.MsgspecError:  # what only Python writes and reads
+            return json.loads(value)
 
+
+_JSON = msgspec.json.Encoder(order="sorted")
 
 metadata = sa.MetaData()
 Id, Text, Instant, Flag = sa.String(64), sa.Text, sa.BigInteger, sa.Boolean
@@ -450,6 +464,7 @@ _REFILLS = sa.text("mandate_id IS NOT NULL")
 _FRESH = sa.text("state = 'ready' AND route = 'lane' AND waiting_reason IS NULL")
 _PUT_OFF = sa.text("state = 'ready' AND route = 'lane' AND waiting_reason IS NOT NULL")
 _IN_QUEUE = sa.text("state = 'ready' AND route = 'queue'")
+_DELAYED = sa.text("delayed_at IS NOT NULL")
 _TURN = ("wallet_id", "asset", "flow", "level", "ready_at", "id")
 
 transfer = _table(
@@ -496,7 +511,10 @@ transfer = _table(
     _opt("signed_at", Instant),
     _opt("broadcast_at", Instant),
     _opt("confirmed_at", Instant),
+    _opt("delayed_at", Instant),  # found to be late in the state it is in
     sa.Index("transfer_by_state", "state", "ready_at"),
+    # The few that are late.
+    sa.Index("transfer_delayed", "requested_at", "id", sqlite_where=_DELAYED, postgresql_where=_DELAYED),
     sa.Index("transfer_by_request", "requested_at", "id"),
     sa.Index(
         "transfer_by_batch",
@@ -557,6 +575,7 @@ lane = _table(
     _col("fence", sa.BigInteger),
     _opt("holder", sa.String(64)),
     _opt("leased_until", Instant),
+    _opt("stuck_nonce", sa.BigInteger),  # that was told of: nothing has moved since
 )
 
 # A slot of a lane: one nonce. Whatever is signed for it, at most one of its attempts is ever mined.
@@ -673,6 +692,7 @@ event = _table(
     _col("data", Json),
     _col("at", Instant),
     sa.UniqueConstraint("subject", "subject_seq"),
+    sa.Index("event_by_time", "at", "seq"),
 )
 
 webhook = _table(
@@ -683,6 +703,10 @@ webhook = _table(
     _col("status", sa.String(16)),  # Enabled, Disabled
     _col("description", Text),
     _col("secret", Text),
+    _opt("old_secret", Text),  # signs too until then
+    _opt("old_secret_until", Instant),
+    _opt("failing_since", Instant),  # the first attempt that failed since one was taken
+    _opt("disabled_reason", Text),  # why it was switched off by itself
     _col("created_at", Instant),
     _col("updated_at", Instant),
     _opt("deleted_at", Instant),
@@ -708,3 +732,7 @@ delivery = _table(
     sa.Index("delivery_by_webhook", "webhook_id", "event_id", "attempt"),
     sa.Index("delivery_by_sending", "webhook_id", "sent_at", "id"),
 )
+
+# Tables with modules of their own are in the same metadata.
+from outlay.store import schema_audit as schema_audit  # noqa: E402
+from outlay.store import schema_notify as schema_notify  # noqa: E402

@@ -5,6 +5,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from outlay.core.audit import ENGINE, FROZEN, LIFTED, NETWORK_FROZEN, SIGNER, Entry
+from outlay.store import audit
 from outlay.store.database import Unit
 from outlay.store.schema import network_state, signer_mark, stop
 
@@ -20,9 +22,14 @@ def everything(unit: Unit) -> Sequence[sa.Row[Any]]:
 
 def replace(unit: Unit, stops: Collection[dict[str, Any]]) -> None:
     """Make the table say exactly this: rows with id, scope, subject, reason and at."""
+    before = {row.id: {"scope": row.scope, "subject": row.subject} for row in everything(unit)}
+    after = {each["id"]: {"scope": each["scope"], "subject": each["subject"]} for each in stops}
     unit.execute(sa.delete(stop))
     if stops:
         unit.execute(sa.insert(stop), list(stops))
+    entries = [Entry(SIGNER, FROZEN, name, after=what) for name, what in after.items() if name not in before]
+    entries += [Entry(SIGNER, LIFTED, name, before=what) for name, what in before.items() if name not in after]
+    audit.add_many(unit, entries, now=max((each["at"] for each in stops), default=0))
 
 
 def forget(unit: Unit, stop_id: str) -> None:
@@ -90,7 +97,10 @@ def freeze_network(unit: Unit, network: str, *, reason: str, now: int) -> bool:
         .where(network_state.c.network == network, network_state.c.frozen_reason.is_(None))
         .values(frozen_reason=reason, frozen_at=now)
     )
-    return unit.execute(frozen).rowcount == 1
+    if unit.execute(frozen).rowcount != 1:
+        return False
+    audit.add(unit, Entry(ENGINE, NETWORK_FROZEN, network), now=now)
+    return True
 
 
 def unfreeze_network(unit: Unit, network: str) -> None:

@@ -2,16 +2,20 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
 
 from outlay.core import turns
+from outlay.core.audit import ENGINE, PAYOUT_REQUESTED, Entry, standing
 from outlay.core.errors import InvariantBroken, NotFound
 from outlay.core.pool import Route
-from outlay.core.transfer import ENDS, Event, State, next_state
+from outlay.core.transfer import ENDS, MISMATCH, Event, State, next_state
+from outlay.store import audit, tally
 from outlay.store.database import Unit
 from outlay.store.paging import page
+from outlay.store.prepared import Prepared
 from outlay.store.schema import evaluation, transaction, transfer, transition, wallet
 
 _ADD = sa.insert(transfer).returning(transfer)
@@ -71,12 +75,14 @@ _WALLETS_WITH = {
     for waits, condition in _WAITS.items()
 }
 _CHANGE = sa.update(transfer).where(transfer.c.id == sa.bindparam("of_id"))
-_ADVANCE = _CHANGE.where(
-    transfer.c.version == sa.bindparam("read_version"), transfer.c.state == sa.bindparam("read_state")
+_ANNOTATE = Prepared(_CHANGE)
+_ADVANCE = Prepared(
+    _CHANGE.where(transfer.c.version == sa.bindparam("read_version"), transfer.c.state == sa.bindparam("read_state"))
 )
 _FIND_MANY = sa.select(transfer).where(transfer.c.id.in_(sa.bindparam("ids", expanding=True)))
-_ADD_TRANSITION = sa.insert(transition)
-_ADD_EVALUATIONS = sa.insert(evaluation)
+_ADD_MANY = Prepared(sa.insert(transfer))
+_ADD_TRANSITION = Prepared(sa.insert(transition))
+_ADD_EVALUATIONS = Prepared(sa.insert(evaluation))
 _EVALUATIONS = (
     sa.select(evaluation)
     .where(evaluation.c.transfer_id == sa.bindparam("transfer_id"))
@@ -85,6 +91,7 @@ _EVALUATIONS = (
 _JUDGED_BY = sa.select(evaluation.c.transfer_id, evaluation.c.policy_id).where(
     evaluation.c.transfer_id.in_(sa.bindparam("ids", expanding=True)), evaluation.c.moment == sa.bindparam("moment")
 )
+_AS_ASKED = sa.func.coalesce(transfer.c.flag, "") != MISMATCH
 _EVALUATIONS_AT = _EVALUATIONS.where(evaluation.c.moment == sa.bindparam("moment"))
 
 
@@ -95,20 +102,55 @@ NAMES_MAX = 500
 """External ids looked up with one statement."""
 
 
-def add_many(unit: Unit, rows: Sequence[Mapping[str, Any]], transitions: Sequence[Mapping[str, Any]]) -> None:
-    """Insert transfers with all their columns and what has happened to them so far."""
+def add_many(
+    unit: Unit,
+    rows: Sequence[Mapping[str, Any]],
+    transitions: Sequence[Mapping[str, Any]],
+    proofs: Sequence[str],
+    *,
+    now: int,
+) -> None:
+    """Insert transfers with all their columns and what has happened to them so far.
+
+    Args:
+        unit: the database unit.
+        rows: the columns of each.
+        transitions: of all of them.
+        proofs: of each the SHA-256 of the evidence it was asked for with.
+        now: the current instant.
+    """
     if rows:
         whole = [{**row, **turns.columns_of(row)} for row in rows]
         # What is empty in all of them is left out: most columns are, and each costs time for each row.
-        given = {name for row in whole for name, value in row.items() if value is not None}
-        unit.execute(sa.insert(transfer), [{name: row[name] for name in given} for row in whole])
-        unit.execute(_ADD_TRANSITION, transitions)
+        given = sorted({name for row in whole for name, value in row.items() if value is not None})
+        _ADD_MANY.run(unit, [{name: row[name] for name in given} for row in whole])
+        _ADD_TRANSITION.run(unit, transitions)
+        tally.note_new(unit, rows, transitions)
+        asked = [_asked(row, evidence=proof) for row, proof in zip(rows, proofs, strict=True)]
+        audit.add_many(unit, asked, now=now)
+
+
+def _asked(row: Mapping[str, Any], *, evidence: str | None = None) -> Entry:
+    after = {
+        "amount": str(row["amount"]),
+        "asset": row["asset"],
+        "intent": row["intent_digest"],
+        "network": row["network"],
+        "recipient": row["recipient"],
+        "state": str(row["state"]),
+        "version": row["version"],
+        "wallet": row["wallet_id"],
+    }
+    return Entry(row["initiator_id"], PAYOUT_REQUESTED, row["id"], after=after, evidence=evidence)
 
 
 def add(unit: Unit, **values: Any) -> sa.Row[Any]:
     """Insert a transfer in state requested, version 1, and return it."""
-    turn = turns.columns_of(values)
-    return unit.execute(_ADD, {**values, **turn, "state": State.REQUESTED, "version": 1}).one()
+    whole = {**values, **turns.columns_of(values), "state": State.REQUESTED, "version": 1}
+    row = unit.execute(_ADD, whole).one()
+    tally.note_new(unit, [values], ())
+    audit.add(unit, _asked(whole), now=values["requested_at"])
+    return row
 
 
 def find(unit: Unit, transfer_id: str) -> sa.Row[Any] | None:
@@ -166,7 +208,8 @@ def confirmed_page(
     query = (
         sa.select(transfer, transaction.c.block_number)
         .join(transaction, transaction.c.id == transfer.c.transaction_id)
-        .where(transfer.c.wallet_id == wallet_id, transfer.c.state == State.CONFIRMED)
+        # What had another effect, and a person calls paid, is no item: its amount is not what left.
+        .where(transfer.c.wallet_id == wallet_id, transfer.c.state == State.CONFIRMED, _AS_ASKED)
     )
     if kind is not None:
         query = query.where(transfer.c.kind == kind)
@@ -270,8 +313,14 @@ class Change:
         return next_state(State(self.row.state), self.event, transfer_id=self.row.id)
 
 
-def advance(unit: Unit, changes: Sequence[Change], *, now: int) -> list[sa.Row[Any]]:
+def advance(unit: Unit, changes: Sequence[Change], *, now: int, actor: str = ENGINE) -> list[sa.Row[Any]]:
     """Move transfers along the table, guarded by the versions they were read at, and keep the audit entries.
+
+    Args:
+        unit: the database unit.
+        changes: what happened.
+        now: the current instant.
+        actor: who did it.
 
     Returns:
         the rows as they are then, in the same order; a transfer may be named once.
@@ -282,13 +331,14 @@ def advance(unit: Unit, changes: Sequence[Change], *, now: int) -> list[sa.Row[A
     """
     # Rows that set the same columns go in one statement.
     alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    entries = []
+    entries, logged, moved = [], [], []
     for each in changes:
         before, after = State(each.row.state), each.after
         ended = {"ended_from": before} if after in ENDS else {}
         written = {**ended, **each.values, "state": after, "version": each.row.version + 1}
         guard = {"of_id": each.row.id, "read_version": each.row.version, "read_state": before}
         alike.setdefault(tuple(sorted(written)), []).append({**guard, **written})
+        moved.append(_with(each.row, written))
         entries.append(
             {
                 "transfer_id": each.row.id,
@@ -300,12 +350,23 @@ def advance(unit: Unit, changes: Sequence[Change], *, now: int) -> list[sa.Row[A
                 "at": now,
             }
         )
+        was = standing(before, each.row.version)
+        stands = standing(after, each.row.version + 1, tx_hash=each.values.get("tx_hash"), detail=each.detail)
+        logged.append(Entry(actor, f"payout.{each.event}", each.row.id, before=was, after=stands))
     for rows in alike.values():
-        if unit.execute(_ADVANCE, rows).rowcount != len(rows):
+        if _ADVANCE.run(unit, rows) != len(rows):
             raise InvariantBroken(f"a transfer changed underneath: one of {', '.join(row['of_id'] for row in rows)}")
     if entries:
-        unit.execute(_ADD_TRANSITION, entries)
-    return get_many(unit, [each.row.id for each in changes])
+        _ADD_TRANSITION.run(unit, entries)
+        audit.add_many(unit, logged, now=now)
+    tally.note_changes(unit, ((each.row, each.event, each.after) for each in changes), now=now)
+    return moved
+
+
+def _with(row: Any, values: Mapping[str, Any]) -> Any:
+    """Return a transfer as it stands once ``values`` are written: the guard holds, so there is nothing to be read."""
+    known = vars(row) if isinstance(row, SimpleNamespace) else row._mapping
+    return SimpleNamespace(**{**known, **values})
 
 
 def annotate(unit: Unit, transfer_id: str, **values: Any) -> None:
@@ -315,8 +376,7 @@ def annotate(unit: Unit, transfer_id: str, **values: Any) -> None:
 
 def annotate_many(unit: Unit, changes: Sequence[Mapping[str, Any]]) -> None:
     """Do that for many: ``of_id`` of each and the columns, the same ones of all."""
-    if changes:
-        unit.execute(_CHANGE, changes)
+    _ANNOTATE.run(unit, changes)
 
 
 def transitions(unit: Unit, transfer_id: str) -> Sequence[sa.Row[Any]]:
@@ -328,8 +388,7 @@ def transitions(unit: Unit, transfer_id: str) -> Sequence[sa.Row[Any]]:
 
 def add_evaluations(unit: Unit, rows: Sequence[Mapping[str, Any]]) -> None:
     """Keep what policies said about a transfer."""
-    if rows:
-        unit.execute(_ADD_EVALUATIONS, rows)
+    _ADD_EVALUATIONS.run(unit, rows)
 
 
 def evaluations(unit: Unit, transfer_id: str, *, moment: str | None = None) -> Sequence[sa.Row[Any]]:

@@ -5,6 +5,7 @@ read once, and the sums of what was admitted earlier are carried from one payout
 about in the order of admission.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -47,6 +48,7 @@ _FIRST, _LAST = (sa.select(end(counter_entry.c.admitted)).where(_OPEN) for end i
 _OPEN_BETWEEN = sa.select(counter_entry.c.value).where(
     _OPEN, counter_entry.c.admitted >= sa.bindparam("first"), counter_entry.c.admitted < sa.bindparam("end")
 )
+_OPEN_AHEAD = _OPEN_BETWEEN.add_columns(counter_entry.c.admitted).order_by(counter_entry.c.admitted)
 _BOUND = sa.select(counter_entry.c.admitted, counter_entry.c.value, counter_entry.c.signed_at).where(
     _mine(counter_entry),
     counter_entry.c.transfer_id.in_(sa.select(transfer.c.id).where(transfer.c.state == State.ASSIGNED)),
@@ -62,8 +64,10 @@ _SIGNED_FROM = sa.select(counter_entry.c.transfer_id, counter_entry.c.admitted, 
 class _Counter:
     """One counter as a policy's window sees it."""
 
-    def __init__(self, unit: Unit, policy: Policy, key: str, now: Instant) -> None:
+    def __init__(self, unit: Unit, policy: Policy, key: str, now: Instant, *, last: int) -> None:
         assert isinstance(policy.rule, Velocity)
+        self._last = last
+        self._ahead: deque[Any] = deque()  # open entries from ``_at`` on, before ``_read_to``
         self._unit, self._mine = unit, {"policy_id": policy.id, "scope_key": key}
         self._asks_people = isinstance(policy.action, RequestApproval)
         self._start = {**self._mine, "start": window_start(now, policy.rule.timeframe)}
@@ -85,6 +89,7 @@ class _Counter:
         self._signed = signed.minus(_sum(each.value for each in corrected))
         self._at: int = unit.execute(_FIRST, self._mine).scalar_one() or 0
         self._end: int = (unit.execute(_LAST, self._mine).scalar_one() or 0) + 1
+        self._read_to = self._at
         self._earlier = EMPTY  # open entries admitted before ``_at``
 
     def window(self, place: int) -> Window:
@@ -97,13 +102,27 @@ class _Counter:
         return answer.minus(_sum(each.value for each in self._signed_since(place) if each.admitted >= place))
 
     def _opened_before(self, place: int) -> Window:
+        if self._at <= place <= self._end - (place - self._at):
+            self._earlier, self._at = self._earlier.plus(self._next_before(place)), place
+            return self._earlier
         if place < self._at:
             self._earlier, self._at = self._earlier.minus(self._between(place, self._at)), place
-        elif self._end - place < place - self._at:
-            self._earlier, self._at = self._open.minus(self._between(place, self._end)), place  # nearer from the end
         else:
-            self._earlier, self._at = self._earlier.plus(self._between(self._at, place)), place
+            self._earlier, self._at = self._open.minus(self._between(place, self._end)), place  # nearer from the end
+        self._ahead.clear()
+        self._read_to = place
         return self._earlier
+
+    def _next_before(self, place: int) -> Window:
+        """Return the open entries from ``_at`` on that come before ``place``; what follows is asked for next."""
+        if place > self._read_to:
+            end = max(place, self._last)
+            self._ahead.extend(self._unit.execute(_OPEN_AHEAD, {**self._mine, "first": self._read_to, "end": end}))
+            self._read_to = end
+        passed: list[int | None] = []
+        while self._ahead and self._ahead[0].admitted < place:
+            passed.append(self._ahead.popleft().value)
+        return _sum(passed)
 
     def _between(self, first: int, end: int) -> Window:
         if first >= end:
@@ -126,9 +145,9 @@ class _Counter:
 class BindingWindows:
     """What counts beside payouts that are judged again; as long as no entry is opened, signed or given back."""
 
-    def __init__(self, unit: Unit, now: Instant) -> None:
-        """Keep the unit, which may write, and its instant."""
-        self._unit, self._now = unit, now
+    def __init__(self, unit: Unit, now: Instant, *, last: int = 0) -> None:
+        """Keep the unit, which may write, its instant, and the last place that is going to be asked about."""
+        self._unit, self._now, self._last = unit, now, last
         self._counters: dict[tuple[str, str], _Counter] = {}
 
     def of(self, policies: Iterable[Policy], payout: Counted, place: int) -> dict[str, Window]:
@@ -139,7 +158,7 @@ class BindingWindows:
                 continue
             name = policy.id, key_of(policy, payout)
             if name not in self._counters:
-                self._counters[name] = _Counter(self._unit, policy, name[1], self._now)
+                self._counters[name] = _Counter(self._unit, policy, name[1], self._now, last=self._last)
             answer[policy.id] = self._counters[name].window(place)
         return answer
 

@@ -12,6 +12,7 @@ from outlay.core.errors import InvariantBroken
 from outlay.core.seams import Instant
 from outlay.core.velocity import Window, entry_of, next_instant
 from outlay.store.database import Unit
+from outlay.store.prepared import Prepared
 from outlay.store.schema import counter_entry, velocity_counter, velocity_entry
 
 _ENTRIES = sa.select(velocity_entry).where(velocity_entry.c.transfer_id.in_(sa.bindparam("ids", expanding=True)))
@@ -31,15 +32,19 @@ _COUNTERS = (
     .with_for_update()
 )
 _NEWEST = sa.select(sa.func.max(velocity_entry.c.signed_at))
-_WRITE_ENTRIES = sa.update(velocity_entry).where(velocity_entry.c.transfer_id == sa.bindparam("of_transfer"))
-_WRITE_COUNTERS = sa.update(velocity_counter).where(
-    velocity_counter.c.policy_id == sa.bindparam("of_policy_id"),
-    velocity_counter.c.scope_key == sa.bindparam("of_scope_key"),
+_WRITE_ENTRIES = Prepared(sa.update(velocity_entry).where(velocity_entry.c.transfer_id == sa.bindparam("of_transfer")))
+_WRITE_COUNTERS = Prepared(
+    sa.update(velocity_counter).where(
+        velocity_counter.c.policy_id == sa.bindparam("of_policy_id"),
+        velocity_counter.c.scope_key == sa.bindparam("of_scope_key"),
+    )
 )
-_SIGN_COUNTED = sa.update(counter_entry).where(
-    counter_entry.c.policy_id == sa.bindparam("of_policy_id"),
-    counter_entry.c.scope_key == sa.bindparam("of_scope_key"),
-    counter_entry.c.transfer_id == sa.bindparam("of_transfer"),
+_SIGN_COUNTED = Prepared(
+    sa.update(counter_entry).where(
+        counter_entry.c.policy_id == sa.bindparam("of_policy_id"),
+        counter_entry.c.scope_key == sa.bindparam("of_scope_key"),
+        counter_entry.c.transfer_id == sa.bindparam("of_transfer"),
+    )
 )
 
 
@@ -106,8 +111,8 @@ def sign(unit: Unit, transfer_ids: Sequence[str], now: Instant) -> None:
         signed.append({"of_transfer": entry.transfer_id, "state": "signed", "signed_at": newest})
     touched = [each.columns() for each in counters.values()]
     for statement, rows in ((_WRITE_COUNTERS, touched), (_SIGN_COUNTED, lines), (_WRITE_ENTRIES, signed)):
-        if rows and opened:
-            unit.execute(statement, rows)
+        if opened:
+            statement.run(unit, rows)
 
 
 def _lock(unit: Unit, names: set[tuple[str, str]]) -> dict[tuple[str, str], _Counter]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from outlay.core.policy import Block, Policy
+from outlay.core.policy import Block, Policy, Velocity
 from outlay.core.seams import Instant
 from outlay.core.transfer import RESTORED
+from outlay.core.velocity import Scope
 from outlay.store.database import Row, Unit
 from outlay.store.schema import transfer, waiting
 from outlay.store.velocity import key_of
@@ -96,12 +97,23 @@ def set_free(unit: Unit, active: Collection[Policy]) -> None:
 def sort_again(unit: Unit, policy: Policy) -> None:
     """Put those who wait for a policy into the queues of its counters as they are now, after an edit of its scope."""
     mine = waiting.c.policy_id == policy.id
-    query = sa.select(
-        waiting.c.place, waiting.c.transfer_id, transfer.c.wallet_id, transfer.c.recipient, transfer.c.initiator_id
-    ).join(transfer, transfer.c.id == waiting.c.transfer_id)
-    rows = unit.execute(query.where(mine)).all()
+    names = ("pool_id", "wallet_id", "recipient", "initiator_id")
+    query = sa.select(waiting, *(transfer.c[name] for name in names))
+    rows = unit.execute(query.join(transfer, transfer.c.id == waiting.c.transfer_id).where(mine)).all()
     if rows:
         unit.execute(sa.delete(waiting).where(mine))
-        found = [{"policy_id": policy.id, "scope_key": key_of(policy, row), "place": row.place} for row in rows]
-        ids = [{"transfer_id": row.transfer_id} for row in rows]
-        unit.execute(sa.insert(waiting), [{**one, **other} for one, other in zip(found, ids, strict=True)])
+        found = {(_key_now(policy, row), row.place, row.transfer_id) for row in rows}
+        columns = ("scope_key", "place", "transfer_id")
+        unit.execute(
+            sa.insert(waiting),
+            [{"policy_id": policy.id, **dict(zip(columns, each, strict=True))} for each in sorted(found)],
+        )
+
+
+def _key_now(policy: Policy, row: Row) -> str:
+    """Return in which of a policy's counters a payout waits that waited in another one or the same."""
+    if row.pool_id is None or not isinstance(policy.rule, Velocity) or policy.rule.scope is not Scope.WALLET:
+        return key_of(policy, row)
+    # Which wallets of its pool are full is found out when it is looked at next; until then it stands for itself.
+    is_of_a_wallet = row.scope_key.startswith(f"{Scope.WALLET}:")
+    return str(row.scope_key) if is_of_a_wallet else f"{FREE}{row.transfer_id}"

@@ -1,9 +1,13 @@
 """The ASGI application: routes, one error envelope, one body reader, and the description of it all."""
 
+import itertools
+import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -22,8 +26,12 @@ from outlay.web.dfns.policy import ApprovalController, PolicyController
 from outlay.web.dfns.wallet import WalletController
 from outlay.web.dfns.webhook import Courier, WebhookController
 from outlay.web.gate import STANDING, ChangeWaits, Gate
+from outlay.web.health import HEALTH, HealthController
+from outlay.web.v1.audit import AuditController
 from outlay.web.v1.changes import ChangeController
+from outlay.web.v1.events import EventController
 from outlay.web.v1.evidence import EvidenceController
+from outlay.web.v1.explanations import ExplanationController
 from outlay.web.v1.mandates import MandateController
 from outlay.web.v1.organization import OrganizationController
 from outlay.web.v1.payouts import PayoutController
@@ -44,6 +52,8 @@ CONTROLLERS = (
     PolicyController,
     ApprovalController,
     WebhookController,
+    EventController,
+    HealthController,
     OrganizationController,
     EvidenceController,
     ChangeController,
@@ -51,27 +61,50 @@ CONTROLLERS = (
     SignerController,
     MandateController,
     PayoutController,
+    ExplanationController,
     PoolController,
+    AuditController,
 )
 
 READING = frozenset({"GET", "HEAD", "OPTIONS", errors.ASK_METHODS})
 
 
+REQUEST = "outlay.request"
+"""Where a request's scope holds its id: that of its answer's ``x-request-id`` and of its lines in the log."""
+
+_PREFIX, _NUMBERS = f"req-{secrets.token_hex(6)}-", itertools.count(1)
+"""Request ids: a process's own prefix, and a number."""
+
+OnCall = Callable[[str, str | None, int, float], None]
+"""Is told of each call: method, route, status, seconds until its answer began."""
+
+
 class Api(Litestar):
     """The application; HEAD is GET without the body, OPTIONS tells the methods of any path."""
 
+    on_call: OnCall | None = None
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request, or the life of the server."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        method, began = scope["method"], time.perf_counter()
+        name = f"{_PREFIX}{next(_NUMBERS):06x}"
 
         async def send_on(message: Any) -> None:
-            standing = scope.get(STANDING)
-            if message["type"] == "http.response.start" and standing is not None:
-                message = {**message, "headers": [*message["headers"], *standing.headers()]}
+            if message["type"] == "http.response.start":
+                standing = scope.get(STANDING)
+                more = [(b"x-request-id", name.encode()), *(standing.headers() if standing is not None else ())]
+                message = {**message, "headers": [*message["headers"], *more]}
+                if self.on_call is not None:
+                    route = scope.get("path_template")
+                    self.on_call(method, route, message["status"], time.perf_counter() - began)
             await send(message)
 
-        meant = {"HEAD": "GET", "OPTIONS": errors.ASK_METHODS}.get(scope.get("method", ""))
-        if meant:
-            scope = {**scope, "method": meant}
+        meant = {"HEAD": "GET", "OPTIONS": errors.ASK_METHODS}.get(method, method)
+        scope = {**scope, "method": meant, REQUEST: name}
+        structlog.contextvars.bind_contextvars(request=name)  # of this request's own task, which ends with it
         await super().__call__(scope, receive, send_on)
 
 
@@ -112,13 +145,16 @@ def create_app(
     *,
     on_startup: Sequence[Callable[..., Any]] = (),
     on_shutdown: Sequence[Callable[..., Any]] = (),
+    on_call: OnCall | None = None,
 ) -> Litestar:
     """Return the application around its parts."""
     description = msgspec.json.encode(describe())
 
     async def let_in(request: Request[Any, Any, Any]) -> None:
+        assert isinstance(request, StrictRequest)
         await check_path(request)
-        await gate.count_at_the_door(request)
+        if not request.scope["path"].startswith(HEALTH):  # who watches is not limited: what it costs is bounded
+            await gate.count_at_the_door(request)
         if request.method not in READING and not gate.is_open():
             raise Unavailable("the server is recovering: nothing was done, repeat the call in a while")
 
@@ -126,7 +162,7 @@ def create_app(
     def read_description() -> bytes:
         return description
 
-    return Api(
+    api = Api(
         route_handlers=[_router(), read_description],
         request_class=StrictRequest,
         request_max_body_size=max(LIMITS.values()),
@@ -149,3 +185,5 @@ def create_app(
         on_shutdown=list(on_shutdown),
         logging_config=None,
     )
+    api.on_call = on_call
+    return api

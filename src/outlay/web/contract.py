@@ -50,6 +50,10 @@ _GOVERNED = (
 )
 _WAITS = "while changes of policies need approval: 202 with a change request"
 _STARTS_OFF = "while changes of policies need approval, {} starts switched off and its activation is what waits"
+_TELLS_FAILURES = (
+    "answers also tell `failingSince` and, once it was switched off by itself (setting `webhooks.disable_after_s`),"
+    " `disabledReason`"
+)
 _NO_EFFECT = "`force` is taken and without effect"
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -347,10 +351,10 @@ OPERATIONS: tuple[Operation, ...] = (
     *_offered(
         "Webhooks",
         {
-            "GET /webhooks": "",
+            "GET /webhooks": _TELLS_FAILURES,
             "POST /webhooks": "private and loopback addresses are refused (setting `webhooks.allow_private_addresses`)",
-            "GET /webhooks/{webhookId}": "",
-            "PUT /webhooks/{webhookId}": "",
+            "GET /webhooks/{webhookId}": _TELLS_FAILURES,
+            "PUT /webhooks/{webhookId}": "a status that is given ends a switching off by itself",
             "DELETE /webhooks/{webhookId}": "",
             "POST /webhooks/{webhookId}/ping": "",
             "GET /webhooks/{webhookId}/events": "items also tell `deliveryAttempt`, `retryOf`, `deliveryFailed` and"

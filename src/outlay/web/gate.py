@@ -1,19 +1,27 @@
 """The door of the API: opens tokens, runs reads and signed writes, and holds what routes need."""
 
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from litestar import Request
 
-from outlay.actions.act import Act, Caller, SignedCall, authenticate, credential_of, verify
+from outlay.actions.act import Act, Caller, SignedCall, authenticate, credential_of, sender_of, verify
 from outlay.actions.admit import Order
 from outlay.actions.payouts import Networks
 from outlay.actions.perform import Outcome, PayoutCall, perform, perform_payouts
 from outlay.actions.signed_message import SignedMessage
 from outlay.config import Config
 from outlay.core.asset import Asset
-from outlay.core.errors import ActionSignatureInvalid, InvalidInput, NotAuthenticated, OutcomeUnknown
+from outlay.core.errors import (
+    ActionSignatureInvalid,
+    BodyTooLarge,
+    InvalidInput,
+    NotAuthenticated,
+    NotPermitted,
+    OutcomeUnknown,
+)
 from outlay.core.faultpoint import fault
 from outlay.core.price import Quote
 from outlay.core.seams import Clock, Entropy, Instant
@@ -25,14 +33,17 @@ from outlay.store.database import Database, Unit
 from outlay.store.paging import LIMIT_MAX
 from outlay.web.body import StrictRequest
 from outlay.web.limits import Limiter, OverLimit
-from outlay.web.messages import KEYS_MAX, REMEMBERED, Keys, is_message, read_message
+from outlay.web.messages import KEYS_MAX, REMEMBERED, Keys, Received, is_message, read_message, receive_message
 from outlay.web.places import Places
+from outlay.web.refusals import FailedLogins
 
 T = TypeVar("T")
 CHALLENGE, ACTION_TOKEN = "challenge", "user-action"
 LOGIN, REGISTRATION, CREDENTIAL = "login", "registration", "credential"
 STANDING = "outlay.standing"
 """Where a request's scope holds how its caller stands with the rate limits."""
+RECEIVED = "outlay.received"
+"""Where it holds the message that it is."""
 
 
 class ChangeWaits(Exception):
@@ -60,11 +71,17 @@ class Gate:
     signers: Keys = field(default_factory=dict)  #: that answered challenges, by credential uuid
     networks: Networks = field(default_factory=dict)
     places: Places = field(init=False)  #: of requests that wait to be admitted
+    failed_logins: FailedLogins = field(init=False)
     is_open: Callable[[], bool] = lambda: True  #: False while the database may be an older copy: no writes then
+    is_live: Callable[[], bool] = lambda: True  #: False once this process does not turn any more
+    is_ready: Callable[[], Awaitable[bool]] | None = None  #: whether all is as it has to be; None: as ``is_open`` says
+    on_admitted: Callable[[str, str | None, float], None] | None = None
+    """Is told of each request of a payout that was answered: the payout, the caller's trace, seconds it took."""
 
     def __post_init__(self) -> None:
         """Make as many places as are configured."""
         object.__setattr__(self, "places", Places(self.config.api.queue_max))
+        object.__setattr__(self, "failed_logins", FailedLogins(self.db, self.clock))
 
     def claims(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
         """Return the verified content of the bearer token.
@@ -82,7 +99,7 @@ class Gate:
 
         Args:
             request: the call.
-            identity: who is known to have made it; None: nobody is.
+            identity: who is known to have made it; None: nobody is, so that it counts for an address.
 
         Raises:
             OverLimit: it is one too many.
@@ -99,15 +116,37 @@ class Gate:
             scope[STANDING] = error.standing
             raise
 
-    async def count_at_the_door(self, request: Request[Any, Any, Any]) -> None:
-        """Count a call for whoever its bearer token names; one that is signed is counted once that was verified."""
-        if self.limiter is None or is_message(request):
+    async def count_at_the_door(self, request: StrictRequest) -> None:
+        """Count a call for who certainly makes it now, or else for its address, whatever is wrong with it.
+
+        So nobody uses up what others may do: not with a token that was switched off, and not by sending again what
+        somebody has signed.
+
+        Raises:
+            OverLimit: it is one too many. BodyTooLarge, InvalidInput: as reading the body.
+        """
+        if self.limiter is None:
             return
+        identity, unreadable = None, None
         try:
-            identity = str(self.claims(request)["sub"])
-        except NotAuthenticated:
-            identity = None
+            identity = await self._who_calls(request)
+        except (NotAuthenticated, NotPermitted):
+            pass  # said to the caller where the call is carried out
+        except (BodyTooLarge, InvalidInput) as error:
+            unreadable = error
         await self.count(request, identity)
+        if unreadable is not None:
+            raise unreadable
+
+    async def _who_calls(self, request: StrictRequest) -> str:
+        """Return the id of who makes a call, as the database stands now."""
+        now = self.clock.now()
+        if is_message(request):
+            received = await self._receive(request)
+            uuid = received.credential.uuid
+            return await self.db.read(lambda unit: sender_of(unit, received.message, credential_uuid=uuid, now=now))
+        claims = self.claims(request)
+        return await self.db.read(lambda unit: authenticate(unit, claims, now=now).user_id)
 
     async def read(
         self,
@@ -179,6 +218,7 @@ class Gate:
         Raises:
             TooManyRequests: too many wait; nothing was stored, and the same signed call may be sent again.
         """
+        began = time.perf_counter()
         with self.places.take():
             arguments = await self._arguments(request, operations)
             names = ("claims", "call", "method", "path", "payload", "operations")
@@ -190,6 +230,9 @@ class Gate:
             except OutcomeUnknown as error:
                 raise _about(error, call.payload) from error
         result: dict[str, Any] = _kept(outcome)
+        if self.on_admitted is not None:
+            trace = request.headers.get("traceparent")
+            self.on_admitted(str(result["id"]), trace, time.perf_counter() - began)
         return result
 
     def _admit_together(self, unit: Unit, calls: Sequence[PayoutCall]) -> list[Outcome | Exception]:
@@ -218,11 +261,12 @@ class Gate:
         arguments = await self._arguments(request, operations)
         await self.db.read(lambda unit: verify(unit, now=self.clock.now(), **arguments))
 
-    async def _message(self, request: StrictRequest) -> SignedMessage:
-        """Return a call signed as one HTTP message, counted for whose key signed it, or else for its address."""
-        server, who = self.config.server, None
-        try:
-            message = await read_message(
+    async def _receive(self, request: StrictRequest) -> Received:
+        """Return a call signed as one HTTP message; its signature is verified once."""
+        scope: Any = request.scope
+        if RECEIVED not in scope:
+            server = self.config.server
+            scope[RECEIVED] = await receive_message(
                 request,
                 public_url=server.public_url,
                 origins=server.origins,
@@ -230,16 +274,14 @@ class Gate:
                 keys=self.keys,
                 now=self.clock.now(),
             )
-            who = message.credential.user_id
-        finally:
-            await self.count(request, who)
-        return message
+        received: Received = scope[RECEIVED]
+        return received
 
     async def _arguments(self, request: StrictRequest, operations: str | Collection[str]) -> dict[str, Any]:
         claims: dict[str, Any] = {}
         call: SignedCall | SignedMessage
         if is_message(request):
-            call = await self._message(request)
+            call = await read_message(request, await self._receive(request))
         else:
             claims, call = self.claims(request), self.signed_call(request)
         return {

@@ -1,6 +1,7 @@
 """Reading a call that is signed as one HTTP message, as far as can be told before the unit that carries it out."""
 
 from collections.abc import Collection, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from litestar import Request
@@ -32,6 +33,15 @@ KEYS_MAX, REMEMBERED = 10_000, MINUTE
 Keys = MutableMapping[str, tuple[Credential, Instant]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A message that was signed by the key it names; what its body says has not been looked at."""
+
+    message: Message
+    body: bytes  #: as it was sent
+    credential: Credential
+
+
 def is_message(request: Request[Any, Any, Any]) -> bool:
     """Tell whether a call is to be taken for a signed HTTP message."""
     path: str = request.scope["path"]
@@ -39,10 +49,10 @@ def is_message(request: Request[Any, Any, Any]) -> bool:
     return request.method == "POST" and is_ours and "signature-input" in request.headers
 
 
-async def read_message(
+async def receive_message(
     request: StrictRequest, *, public_url: str, origins: Collection[str], db: Database, keys: Keys, now: Instant
-) -> SignedMessage:
-    """Return a signed call whose signature is good with the key that ``keyid`` names.
+) -> Received:
+    """Return a message whose signature is good with the key that ``keyid`` names.
 
     Args:
         request: the call.
@@ -54,9 +64,10 @@ async def read_message(
 
     Raises:
         ActionSignatureInvalid: outside of the profile, another body or target, or another key.
+        BodyTooLarge, InvalidInput: the body could not be read to its end.
     """
     parameters, signature = read_headers(_one(request, "signature-input") or "", _one(request, "signature") or "")
-    raw, payload = await request.sent(), await request.payload()
+    raw = await request.sent()
     target = public_url.rstrip("/") + request.scope["raw_path"].decode("ascii", "replace")
     query = request.scope.get("query_string", b"")
     message = Message(
@@ -84,8 +95,18 @@ async def read_message(
             keys.clear()
         keys[parameters.key_id] = (credential, now)
     message.verify(credential.public_key)
-    digest = message.batch_digest or payload_digest(payload)
-    return SignedMessage(message=message, body=raw, digest=digest, credential=credential)
+    return Received(message=message, body=raw, credential=credential)
+
+
+async def read_message(request: StrictRequest, received: Received) -> SignedMessage:
+    """Return the signed call that a message is.
+
+    Raises:
+        InvalidInput, UnsupportedMediaType: the body is malformed.
+    """
+    message = received.message
+    digest = message.batch_digest or payload_digest(await request.payload())
+    return SignedMessage(message=message, body=received.body, digest=digest, credential=received.credential)
 
 
 def _one(request: StrictRequest, name: str) -> str | None:

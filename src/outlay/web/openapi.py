@@ -15,7 +15,7 @@ from litestar.openapi.config import OpenAPIConfig
 from outlay import __version__
 from outlay.core import errors, ids
 from outlay.core.event import EVENT_KINDS
-from outlay.web.v1 import mandate_shapes, payout_shapes, pool_shapes
+from outlay.web.v1 import audit_shapes, event_data, event_shapes, mandate_shapes, payout_shapes, pool_shapes
 from outlay.web.wire import (
     ADDRESS,
     ANY_OBJECT,
@@ -37,6 +37,8 @@ from outlay.web.wire import (
 
 OPEN = frozenset(
     {
+        "/health/live",
+        "/health/ready",
         "/v1/health",
         "/v1/webhook-key",
         "/auth/login/init",
@@ -117,7 +119,9 @@ QUERIES: Mapping[tuple[str, str], Mapping[str, Schema]] = {
         "status": one_of("Open", "Fulfilled", "Withdrawn"),
     },
     ("get", "/webhooks"): _PAGED,
+    **audit_shapes.QUERIES,
     **payout_shapes.QUERIES,
+    **event_shapes.QUERIES,
     ("get", "/webhooks/{webhookId}/events"): {**_PAGED, "kind": one_of(*EVENT_KINDS), "deliveryFailed": FLAG},
 }
 """What the query may hold. Of a write it changes nothing."""
@@ -199,6 +203,8 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("post", "/webhooks/{webhookId}/ping"): members({"status": TEXT}, {"error": TEXT}),
     ("get", "/webhooks/{webhookId}/events"): page("WebhookEvent"),
     ("get", "/webhooks/{webhookId}/events/{eventId}"): ref("WebhookEvent"),
+    ("get", "/health/live"): members({"status": {"const": "live"}}),
+    ("get", "/health/ready"): members({"status": {"const": "ready"}}),
     ("get", "/v1/health"): members({"status": one_of("ok", "recovering"), "admitting": FLAG}),
     ("get", "/v1/webhook-key"): members({"publicKey": TEXT}),
     ("get", "/v1/config"): _CONFIG,
@@ -229,7 +235,9 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("get", "/v1/records"): members({"orgId": an_id(ids.ORGANIZATION), "root": TEXT, "head": TEXT, "seq": WHOLE}),
     ("get", "/v1/evidence/transfers/{transferId}"): ref("PayoutProof"),
     ("get", "/v1/ledger"): members({"accounts": list_of(ANY_OBJECT)}),
+    **audit_shapes.ANSWERS,
     **payout_shapes.ANSWERS,
+    **event_shapes.ANSWERS,
 }
 """Operation -> what a success answers."""
 
@@ -279,8 +287,22 @@ _REFUSALS = {
 }
 
 
-EVERY_BODY = {**BODIES, **mandate_shapes.BODIES, **payout_shapes.BODIES, **pool_shapes.BODIES}
-EVERY_OBJECT = {**OBJECTS, **mandate_shapes.OBJECTS, **payout_shapes.OBJECTS, **pool_shapes.OBJECTS}
+EVERY_BODY = {
+    **BODIES,
+    **audit_shapes.BODIES,
+    **mandate_shapes.BODIES,
+    **payout_shapes.BODIES,
+    **pool_shapes.BODIES,
+    **event_shapes.BODIES,
+}
+EVERY_OBJECT = {
+    **OBJECTS,
+    **audit_shapes.OBJECTS,
+    **mandate_shapes.OBJECTS,
+    **payout_shapes.OBJECTS,
+    **pool_shapes.OBJECTS,
+    **event_shapes.OBJECTS,
+}
 """What the framework cannot know about bodies, and what answers hold, by name; each area tells its own."""
 
 
@@ -294,6 +316,7 @@ def document(routes: Router) -> dict[str, Any]:
     schemas = {name: _strict(name, schema) for name, schema in raw["components"]["schemas"].items()}
     return {
         **raw,
+        "webhooks": event_data.webhooks(),
         "paths": {_camel(path): _path(_camel(path), item) for path, item in sorted(raw["paths"].items())},
         "components": {
             "schemas": dict(sorted({**schemas, **EVERY_OBJECT}.items())),
@@ -402,7 +425,7 @@ def _security(method: str, path: str) -> list[dict[str, list[str]]]:
 def _statuses(method: str, path: str) -> list[int]:
     """Return the refusals an operation may answer."""
     wanted = {400, 503}
-    if path not in ("/v1/health", "/v1/webhook-key"):
+    if path not in OPEN or path.startswith("/auth/"):
         wanted |= {401, 403}
     if "{" in path or path in _NAMING:
         wanted.add(404)

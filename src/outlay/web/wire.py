@@ -29,6 +29,7 @@ from outlay.core.policy_document import (
     TID_MAX,
     TID_PATTERN,
     TIMEOUT_MAX,
+    WAIT_MARGIN,
     WAIT_MAX,
 )
 from outlay.core.velocity import TIMEFRAME_MAX, Scope
@@ -165,7 +166,7 @@ _GROUP = exactly(
 _WAIT: Schema = {
     "type": "integer",
     "minimum": 1,
-    "maximum": WAIT_MAX,
+    "maximum": WAIT_MAX - WAIT_MARGIN,
     "description": "ours; velocity rules only: minutes a payout may wait for room under the limit",
 }
 ACTION: Schema = {
@@ -541,6 +542,9 @@ OBJECTS: Mapping[str, Schema] = {
         {
             "description": TEXT,
             "secret": {"type": "string", "description": "only in the answer that created it"},
+            "oldSecretUntil": {**WHEN, "description": "only beside a new secret: the one before signs too until then"},
+            "failingSince": {**WHEN, "description": "nothing was taken since; absent while deliveries are taken"},
+            "disabledReason": {**TEXT, "description": "why it was switched off by itself"},
         },
     ),
     "WebhookEvent": members(

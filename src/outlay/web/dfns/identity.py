@@ -352,16 +352,20 @@ class SessionController(Controller):
         """Return a bearer token that lives eight hours."""
         preimage = LoginPreimage.from_document(gate.seals.open(LOGIN, data.challengeIdentifier))
         assertion = parse_assertion(data.firstFactor)
-        # Verified in a read first: a wrong answer never gets to the one writer.
-        await gate.db.read(
-            lambda unit: people.check_login(
-                unit,
-                now=gate.clock.now(),
-                preimage=preimage,
-                assertion=assertion,
-                origins=gate.config.server.origins,
+        # Verified in a read first: of wrong answers only a few get to the one writer, as entries of the audit log.
+        try:
+            await gate.db.read(
+                lambda unit: people.check_login(
+                    unit,
+                    now=gate.clock.now(),
+                    preimage=preimage,
+                    assertion=assertion,
+                    origins=gate.config.server.origins,
+                )
             )
-        )
+        except Refused:
+            await gate.failed_logins.note(preimage.identity)
+            raise
         claims = await gate.db.write(
             lambda unit: people.log_in(
                 unit,
@@ -379,5 +383,7 @@ class SessionController(Controller):
         """End this session, or all sessions of the caller; tokens that no login made stay as they are."""
         caller = await gate.read(request, None, lambda _unit, who: who)
         token_id = None if data.allSessions else caller.token_id
-        await gate.db.write(lambda unit: users.end_sessions(unit, caller.user_id, token_id=token_id))
+        await gate.db.write(
+            lambda unit: people.log_out(unit, now=gate.clock.now(), user_id=caller.user_id, token_id=token_id)
+        )
         return {"message": "logged out"}

@@ -7,7 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from outlay.actions import webhooks as actions
-from outlay.store import webhooks
+from outlay.store import deliveries, webhooks
 from outlay.web.body import StrictRequest
 from outlay.web.dfns.identity import Body
 from outlay.web.gate import Gate, page_arguments, query_flag, query_text
@@ -133,7 +133,7 @@ class WebhookController(Controller):
         failed = query_flag(request, "deliveryFailed", "delivery_failed")
 
         def read(unit: Any, _caller: Any) -> dict[str, Any]:
-            found, token = webhooks.list_events(unit, webhook_id, kind=kind, delivery_failed=failed, **page)
+            found, token = deliveries.list_events(unit, webhook_id, kind=kind, delivery_failed=failed, **page)
             return {"items": [each.document() for each in found], **({"nextPageToken": token} if token else {})}
 
         return await gate.read(request, "Webhooks:Events:Read", read)
@@ -144,5 +144,5 @@ class WebhookController(Controller):
         return await gate.read(
             request,
             "Webhooks:Events:Read",
-            lambda unit, _: webhooks.get_event(unit, webhook_id, event_id).document(),
+            lambda unit, _: deliveries.get_event(unit, webhook_id, event_id).document(),
         )

@@ -5,8 +5,8 @@ from typing import Any
 from litestar import Controller, get, put
 
 from outlay.actions import wallets
-from outlay.actions.organization import apply_config, money_digest
-from outlay.store import ledger, organizations
+from outlay.actions.organization import apply_config, is_applied, money_digest
+from outlay.store import audit, ledger, organizations
 from outlay.web.body import StrictRequest
 from outlay.web.dfns.identity import Body
 from outlay.web.gate import Gate
@@ -41,10 +41,9 @@ class OrganizationController(Controller):
     @get("/health", summary="Is the server up?")
     async def health(self, gate: Gate) -> dict[str, Any]:
         """Return ok, or recovering while nothing is written, and whether payouts are admitted; needs no token."""
-        ours = money_digest(gate.config)
-        applied = await gate.db.read(lambda unit: organizations.get(unit).money_settings)
+        is_admitting = await gate.db.read(lambda unit: is_applied(unit, gate.config) and audit.why_broken(unit) is None)
         is_open = gate.is_open()
-        return {"status": "ok" if is_open else "recovering", "admitting": is_open and applied == ours}
+        return {"status": "ok" if is_open else "recovering", "admitting": is_open and is_admitting}
 
     @get("/webhook-key", summary="Read the public key of webhook signatures")
     async def webhook_key(self, gate: Gate) -> dict[str, Any]:

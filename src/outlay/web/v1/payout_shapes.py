@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from outlay.actions.explain import NOT_KEPT, NOT_MATCHING, PASSED, TRIGGERED
 from outlay.actions.payouts import BATCH_MAX
+from outlay.actions.resolve import OUTCOMES
 from outlay.core import ids
 from outlay.core.intent import MEMO_MAX, PRIORITIES
 from outlay.core.transfer import State
@@ -12,6 +14,7 @@ from outlay.web.wire import (
     AMOUNT,
     ANY_OBJECT,
     EXTERNAL_ID,
+    FLAG,
     TEXT,
     USER,
     WALLET,
@@ -43,6 +46,7 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
         "priority": one_of(*PRIORITIES),
     },
     "RequestBatch": {"items": list_of(ref("RequestPayout"), least=1, most=BATCH_MAX)},
+    "ResolvePayout": {"outcome": one_of(*OUTCOMES), "reason": {"minLength": 1, "maxLength": 1000}},
 }
 """Body -> member -> what its type alone does not say."""
 
@@ -68,6 +72,7 @@ OBJECTS: Mapping[str, Schema] = {
             "reason": {"type": "string", "description": "why it ended so"},
             "waitingReason": {"type": "string", "description": "why it is not on its way yet"},
             "flag": TEXT,
+            "delayedSince": {**WHEN, "description": "found to be late in the state it is in"},
             "poolId": POOL,
             "batchId": BATCH,
             "symbol": TEXT,
@@ -78,6 +83,45 @@ OBJECTS: Mapping[str, Schema] = {
             "txHash": {"type": "string", "pattern": "^0x[0-9a-f]{64}$"},
             "fee": {"type": "string", "pattern": "^[0-9]+$", "description": "paid, base units of the network's coin"},
             **dict.fromkeys(("dateReady", "dateBroadcasted", "dateConfirmed"), WHEN),
+        },
+    ),
+    "Explanation": members(
+        {
+            "words": {"type": "array", "items": TEXT, "description": "the same in plain English, line by line"},
+            "payout": ref("Payout"),
+            "redacted": {
+                **FLAG,
+                "description": "who asks may not read policies or evaluations: kinds and verdicts only",
+            },
+            "verdict": members(
+                {"kind": one_of("allow", "hold", "wait", "block", "unknown"), "byDefault": FLAG},
+                {"date": WHEN, "reasons": list_of(TEXT)},
+            ),
+            "policiesAreCertain": {**FLAG, "description": "the records tell which policies were in force then"},
+            "policies": list_of(
+                members(
+                    {"rule": TEXT, "action": TEXT, "result": one_of(TRIGGERED, PASSED, NOT_MATCHING, NOT_KEPT)},
+                    {
+                        "policyId": an_id(ids.POLICY),
+                        "name": TEXT,
+                        "version": WHOLE,
+                        "activityKind": TEXT,
+                        "why": TEXT,
+                        "policy": ANY_OBJECT,
+                        "evaluations": list_of(ANY_OBJECT),
+                    },
+                )
+            ),
+            "history": list_of(
+                members({"event": TEXT, "from": TEXT, "to": TEXT, "date": WHEN}, {"detail": ANY_OBJECT})
+            ),
+        },
+        {
+            "price": ANY_OBJECT,
+            "policySet": _DIGEST,
+            "approval": ANY_OBJECT,
+            "construction": ANY_OBJECT,
+            "transaction": ANY_OBJECT,
         },
     ),
     "PayoutBatch": members(
@@ -109,6 +153,8 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("post", "/v1/payouts"): ref("Payout"),
     ("get", "/v1/payouts/{payoutId}"): ref("Payout"),
     ("post", "/v1/payouts/{payoutId}/cancel"): ref("Payout"),
+    ("post", "/v1/payouts/{payoutId}/resolve"): ref("Payout"),
+    ("get", "/v1/payouts/{payoutId}/explanation"): ref("Explanation"),
     ("post", "/v1/payouts/batch"): ref("PayoutBatch"),
     ("get", "/v1/payouts/batch/{batchId}"): ref("PayoutBatch"),
     ("post", "/v1/payouts/batch/{batchId}/decisions"): ref("PayoutBatch"),
@@ -127,6 +173,7 @@ QUERIES: Mapping[tuple[str, str], Mapping[str, Schema]] = {
         "initiatorId": TEXT,
         "since": {**WHEN, "description": "requested then or later"},
         "until": {**WHEN, "description": "requested before"},
+        "delayed": {**FLAG, "description": "only those that are late, or only those that are not"},
     },
 }
 
@@ -189,6 +236,35 @@ _BATCH: dict[str, Any] = {
     ],
 }
 
+_EXPLAINED: dict[str, Any] = {
+    "words": ["Payout xfr-71p0c-5r2dv-k8a3w9s6f4h2n0b7 of 25 USDC ...", "It may go and waits for its turn."],
+    "payout": _ANSWER,
+    "redacted": False,
+    "verdict": {"kind": "allow", "date": "2030-01-31T12:00:00.000Z", "byDefault": False, "reasons": []},
+    "price": {"usd": "1", "source": "static", "date": "2030-01-31T12:00:00.000Z"},
+    "policiesAreCertain": True,
+    "policies": [
+        {
+            "policyId": "plc-4d7wn-2k9sb-q6z8x0c2v4b6n8m0",
+            "name": "Large payouts",
+            "version": 1,
+            "activityKind": "Wallets:Sign",
+            "rule": "TransactionAmountLimit",
+            "action": "RequestApproval",
+            "result": PASSED,
+            "evaluations": [
+                {
+                    "moment": "admission",
+                    "date": "2030-01-31T12:00:00.000Z",
+                    "triggered": False,
+                    "context": {"value": "25", "threshold": "10000"},
+                }
+            ],
+        }
+    ],
+    "history": [{"event": "allowed", "from": "requested", "to": "ready", "date": "2030-01-31T12:00:00.000Z"}],
+}
+
 EXAMPLES: Mapping[tuple[str, str], tuple[Any, Any]] = {
     ("post", "/v1/payouts"): (_REQUEST, _ANSWER),
     ("post", "/v1/payouts/batch"): ({"items": [_REQUEST, {**_REQUEST, "externalId": "invoice-2042"}]}, _BATCH),
@@ -197,6 +273,11 @@ EXAMPLES: Mapping[tuple[str, str], tuple[Any, Any]] = {
     ("post", "/v1/payouts/{payoutId}/cancel"): (
         None,
         {**_ANSWER, "state": "canceled", "reason": "Taken back by its initiator."},
+    ),
+    ("get", "/v1/payouts/{payoutId}/explanation"): (None, _EXPLAINED),
+    ("post", "/v1/payouts/{payoutId}/resolve"): (
+        {"outcome": "paid", "reason": "The token takes a fee; the recipient agreed to bear it."},
+        {**_ANSWER, "state": "confirmed", "flag": "effect_mismatch"},
     ),
     ("get", "/v1/payouts/batch/{batchId}"): (None, _BATCH),
     ("post", "/v1/payouts/batch/{batchId}/decisions"): ({"value": "Approved", "reason": "salaries"}, _BATCH),

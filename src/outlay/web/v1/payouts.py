@@ -23,7 +23,7 @@ from outlay.store import batches, transfers
 from outlay.web.body import StrictRequest, read_struct
 from outlay.web.dfns.identity import Body
 from outlay.web.dfns.policy import DecisionBody
-from outlay.web.gate import Gate, page_arguments, query_text
+from outlay.web.gate import Gate, page_arguments, query_flag, query_text
 from outlay.web.messages import is_message
 
 REASONS_MAX = 100
@@ -106,9 +106,10 @@ class PayoutController(Controller):
         """Return one page of payouts, newest first, of every wallet and pool."""
         page, filters = page_arguments(request), _filters(request)
         since, until = _instant(request, "since"), _instant(request, "until")
+        delayed = query_flag(request, "delayed")
 
         def read(unit: Any, _caller: Any) -> dict[str, Any]:
-            rows, token = batches.payout_page(unit, filters, since=since, until=until, **page)
+            rows, token = batches.payout_page(unit, filters, since=since, until=until, delayed=delayed, **page)
             return present.page([present_payouts.payout(row, gate.config) for row in rows], token)
 
         return await gate.read(request, "Wallets:Transfers:Read", read)

@@ -1,4 +1,7 @@
-"""To be filled."""
+"""Webhooks: an old secret beside the new one, endpoints that fail, events by time."""
+
+import sqlalchemy as sa
+from alembic import op
 
 revision = "0012"
 down_revision = "0011"
@@ -9,7 +12,16 @@ phase = "pre"
 
 def upgrade() -> None:
     """Apply."""
+    op.add_column("webhook", sa.Column("old_secret", sa.Text(), nullable=True))
+    op.add_column("webhook", sa.Column("old_secret_until", sa.BigInteger(), nullable=True))
+    op.add_column("webhook", sa.Column("failing_since", sa.BigInteger(), nullable=True))
+    op.add_column("webhook", sa.Column("disabled_reason", sa.Text(), nullable=True))
+    op.create_index("event_by_time", "event", ["at", "seq"])
 
 
 def downgrade() -> None:
-    """Undo."""
+    """Undo. An old secret stops signing."""
+    op.drop_index("event_by_time", "event")
+    with op.batch_alter_table("webhook") as batch:
+        for name in ("disabled_reason", "failing_since", "old_secret_until", "old_secret"):
+            batch.drop_column(name)

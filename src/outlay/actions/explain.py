@@ -1,0 +1,315 @@
+"""Why a payout went, waited or was refused: every policy that was there, what it looked at, and who decided.
+
+Nothing is judged here. What policies said is read as it was kept; those that had nothing to say are found in the
+records, with the reason why they had not.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from outlay.actions import present, present_payouts
+from outlay.actions.act import digest_of_set
+from outlay.actions.explain_words import words_of
+from outlay.actions.judge import ADMISSION, may_still_vote, people
+from outlay.actions.present import only_given, when
+from outlay.config import Config
+from outlay.core.approval import Decision, counted_in, refusal
+from outlay.core.errors import NotFound
+from outlay.core.event import iso
+from outlay.core.mandate import activity_of
+from outlay.core.policy import Policy
+from outlay.core.policy_document import read_policy, wire_document
+from outlay.store import approvals, lanes, policy_history, transfers, users
+from outlay.store.database import Row, Unit
+
+NEEDED = ("Policies:Read", "Policies:Evaluations:Read")
+"""Who lacks one of these is told verdicts and kinds, but no thresholds, no sums, and no people."""
+
+TRIGGERED, PASSED, NOT_MATCHING, NOT_KEPT = "triggered", "passed", "not_matching", "not_kept"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The policies that were in force when a payout was judged first."""
+
+    seq: int  #: of the newest record then
+    policies: dict[str, Policy]  #: by id
+    is_certain: bool  #: they are those whose digest was kept with the payout
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Policies in force after a record."""
+
+    seq: int
+    at: int
+    documents: Mapping[str, tuple[int, dict[str, Any]]]  #: version and document by id
+
+
+def explain(unit: Unit, payout_id: str, config: Config, operations: Collection[str]) -> dict[str, Any]:
+    """Return why a payout stands where it stands, with ``words`` that say it in plain English.
+
+    Args:
+        unit: the database unit.
+        payout_id: which.
+        config: names assets.
+        operations: what the caller may do; see ``NEEDED``.
+
+    Raises:
+        NotFound: no such payout.
+    """
+    row = transfers.find(unit, payout_id)
+    if row is None:
+        raise NotFound("no such payout")
+    is_whole = all(name in operations for name in NEEDED)
+    kept = transfers.evaluations(unit, payout_id)
+    steps = transfers.transitions(unit, payout_id)
+    known = _in_force(unit, row)
+    told = only_given(
+        payout=_payout(row, config, steps, is_whole=is_whole),
+        redacted=not is_whole,
+        verdict=_verdict(row, kept, steps, is_whole=is_whole),
+        price=_price(row),
+        policySet=row.policy_set if is_whole else None,
+        policiesAreCertain=known.is_certain,
+        policies=_policies(unit, row, kept, known, is_whole=is_whole),
+        approval=_approval(unit, row, is_whole=is_whole),
+        history=[_step(each, is_whole=is_whole) for each in steps],
+        **_on_chain(unit, row),
+    )
+    return {"words": words_of(told), **told}
+
+
+def _payout(row: Row, config: Config, steps: Sequence[Row], *, is_whole: bool) -> dict[str, Any]:
+    document = present_payouts.payout(row, config)
+    if not is_whole and any(each.event in ("blocked", "denied", "accepted", "dismissed") for each in steps):
+        document.pop("reason", None)  # it names thresholds, or people
+    return document
+
+
+def _price(row: Row) -> dict[str, Any] | None:
+    """Return the price a payout was valued with when it was requested."""
+    if row.price is None:
+        return None
+    at = row.price.get("at")
+    return only_given(usd=row.price["price"], source=row.price.get("source"), date=when(at))
+
+
+def _verdict(row: Row, kept: Sequence[Row], steps: Sequence[Row], *, is_whole: bool) -> dict[str, Any]:
+    """Return what all policies said together when the payout was requested."""
+    first = [each for each in kept if each.moment == ADMISSION]
+    triggered = [each for each in first if each.triggered and each.action != "NoAction"]
+    event = steps[0].event if steps else ""
+    kind = {"allowed": "allow", "held": "hold", "blocked": "block"}.get(event, "unknown")
+    if kind == "hold" and any(each.action == "Block" for each in triggered):
+        kind = "wait"  # for room under a cap; a block that cannot wait would have blocked
+    return only_given(
+        kind=kind,
+        date=iso(steps[0].at) if steps else None,
+        byDefault=not first,
+        reasons=[each.reason for each in triggered] if is_whole else None,
+    )
+
+
+# Policies
+
+
+def _in_force(unit: Unit, row: Row) -> _Known:
+    """Return the policies in force when a payout was requested, as the records tell it.
+
+    Two records of one instant, or clocks that differ a little, leave open which came first: the digest that was kept
+    with the payout decides.
+    """
+    state = _State(0, 0, {})
+    best: _State | None = None
+    matching: _State | None = None
+    for each in policy_history.written(unit):
+        rest = {key: value for key, value in state.documents.items() if key != each.policy_id}
+        if each.document is not None:
+            rest[each.policy_id] = (each.version, each.document)
+        state = _State(each.seq, each.at, rest)
+        if best is None or each.at <= row.requested_at:
+            best = state
+        versions = sorted((policy_id, version) for policy_id, (version, _) in state.documents.items())
+        if digest_of_set(versions) == row.policy_set and (matching is None or each.at <= row.requested_at):
+            matching = state
+    chosen = matching or best or state
+    policies = {
+        policy_id: read_policy(document, id=policy_id, version=version)
+        for policy_id, (version, document) in chosen.documents.items()
+    }
+    return _Known(chosen.seq, policies, matching is not None or not chosen.documents)
+
+
+def _policies(unit: Unit, row: Row, kept: Sequence[Row], known: _Known, *, is_whole: bool) -> list[dict[str, Any]]:
+    """Return every policy that was there at the request, or was asked later, and what became of it."""
+    activity = activity_of(row.initiator_id)
+    tags = policy_history.tags_at(unit, row.wallet_id, _newest(unit, row, known))
+    said: dict[str, list[Row]] = {}
+    for each in kept:
+        said.setdefault(each.policy_id, []).append(each)
+    found = []
+    for policy_id in sorted(known.policies.keys() | said.keys()):
+        policy, evaluations = known.policies.get(policy_id), said.get(policy_id, [])
+        if evaluations:
+            result = TRIGGERED if any(each.triggered for each in evaluations) else PASSED
+            why = next((each.reason for each in evaluations if each.triggered), None)
+        elif policy is not None:
+            why = _why_not(policy, row.wallet_id, tags, activity)
+            # Whether it matched by a wallet of its pool is not told by this wallet's tags.
+            result = NOT_KEPT if why is None else NOT_MATCHING
+        found.append(_one(policy_id, policy, evaluations, result, why, is_whole=is_whole))
+    return found
+
+
+def _newest(unit: Unit, row: Row, known: _Known) -> int:
+    """Return the number of the newest record when a payout was requested."""
+    from_clock = policy_history.newest_before(unit, row.requested_at)
+    return max(known.seq, from_clock)
+
+
+def _why_not(policy: Policy, wallet_id: str, tags: Sequence[str], activity: str) -> str | None:
+    """Return why a policy was not about a payout, or None if it was."""
+    if policy.activity_kind != activity:
+        return f"It is about {policy.activity_kind}, and this is {activity}."
+    filters = policy.filters
+    mine = ", ".join(tags) or "none"
+    if filters.wallet_ids is not None and wallet_id not in filters.wallet_ids:
+        return f"It is about other wallets than {wallet_id}."
+    if filters.tags_any is not None and not any(tag in tags for tag in filters.tags_any):
+        return (
+            f"It is about wallets with one of the tags {', '.join(filters.tags_any)}; this wallet's tags were: {mine}."
+        )
+    if filters.tags_all is not None and not all(tag in tags for tag in filters.tags_all):
+        return (
+            f"It is about wallets with all of the tags {', '.join(filters.tags_all)}; this wallet's tags were: {mine}."
+        )
+    return None
+
+
+def _one(
+    policy_id: str,
+    policy: Policy | None,
+    evaluations: Sequence[Row],
+    result: str,
+    why: str | None,
+    *,
+    is_whole: bool,
+) -> dict[str, Any]:
+    rule = policy.rule.kind if policy is not None else evaluations[0].context.get("rule")
+    action = policy.action.kind if policy is not None else evaluations[0].action
+    if not is_whole:
+        return only_given(rule=rule, action=action, result=result)
+    return only_given(
+        policyId=policy_id,
+        name=None if policy is None else policy.name,
+        version=evaluations[0].policy_version if evaluations else policy.version if policy else None,
+        activityKind=None if policy is None else policy.activity_kind,
+        rule=rule,
+        action=action,
+        result=result,
+        why=why,
+        policy=None if policy is None else wire_document(policy),
+        evaluations=[
+            only_given(
+                id=each.id,
+                moment=each.moment,
+                date=iso(each.at),
+                version=each.policy_version,
+                triggered=each.triggered,
+                reason=each.reason,
+                context=each.context,
+            )
+            for each in evaluations
+        ],
+    )
+
+
+# People
+
+
+def _approval(unit: Unit, row: Row, *, is_whole: bool) -> dict[str, Any] | None:
+    """Return who was asked about a payout, and what they said."""
+    approval = approvals.find_of(unit, row.id)
+    if approval is None:
+        return None
+    about = only_given(
+        status=approval.status,
+        dateCreated=iso(approval.created_at),
+        dateResolved=when(approval.resolved_at),
+        expirationDate=when(approval.expires_at),
+    )
+    if not is_whole:
+        return about
+    everybody, said = people(unit), approvals.decisions(unit, approval.id)
+    counts = {each.id: _why_void(unit, each, approval, everybody) for each in said}
+    agreed = [each.user_id for each in said if each.value == "Approved" and counts[each.id] is None]
+    return {
+        "id": approval.id,
+        **about,
+        "groups": [
+            {**group, "agreed": sorted(counted_in(group, agreed, everybody, approval.initiator_id))}
+            for group in approval.groups
+        ],
+        "decisions": [
+            only_given(
+                userId=each.user_id,
+                username=_name(unit, each.user_id),
+                value=each.value,
+                reason=each.reason,
+                date=iso(each.at),
+                counts=counts[each.id] is None,
+                whyNot=counts[each.id],
+            )
+            for each in said
+        ],
+    }
+
+
+def _why_void(unit: Unit, decision: Row, approval: Row, everybody: dict[str, Any]) -> str | None:
+    """Return why a decision does not count, with the groups, people and keys of now; None: it does."""
+    if decision.groups_digest != approval.groups_digest:
+        return "it was about other groups"
+    given = Decision(decision.user_id, decision.value)
+    why = refusal(approval.groups, given.user_id, given.value, people=everybody, initiator_id=approval.initiator_id)
+    if why is not None:
+        return why
+    return None if may_still_vote(unit, decision) else "its key was withdrawn, or its person may not vote any more"
+
+
+def _name(unit: Unit, user_id: str) -> str | None:
+    found = users.find(unit, user_id)
+    return None if found is None else str(found.username)
+
+
+# What happened
+
+
+def _step(step: Row, *, is_whole: bool) -> dict[str, Any]:
+    return only_given(
+        event=step.event,
+        **{"from": step.from_state},
+        to=step.to_state,
+        date=iso(step.at),
+        detail=step.detail if is_whole else None,
+    )
+
+
+def _on_chain(unit: Unit, row: Row) -> dict[str, Any]:
+    """Return what was signed for a payout, and what of it the chain has."""
+    if row.transaction_id is None:
+        return {}
+    slot = lanes.find_transaction(unit, row.transaction_id)
+    attempts = lanes.attempts(unit, row.transaction_id)
+    if slot is None or not attempts:
+        return {}
+    mined = None
+    if slot.mined_hash is not None:
+        mined = only_given(
+            hash=slot.mined_hash,
+            blockNumber=slot.block_number,
+            blockHash=slot.block_hash,
+            isFinal=slot.state == "final",
+        )
+    return only_given(construction=present.construction(attempts), transaction=mined)

@@ -1,0 +1,76 @@
+"""Statements that are compiled once write what the library writes, and nothing is ever left out."""
+
+import json
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from outlay.store.database import Unit
+from outlay.store.prepared import Prepared
+from outlay.store.schema import account, attempt, transition
+
+DETAILS: list[Any] = [None, {"b": [1, 1.5, True], "a": "é\x7f\n"}, {"n": 2**80}, []]
+ROWS: list[dict[str, Any]] = [
+    {
+        "transfer_id": "xfr-1",
+        "seq": seq,
+        "event": "allowed",
+        "from_state": "requested",
+        "to_state": "ready",
+        "detail": detail,
+        "at": 2**50 + seq,
+    }
+    for seq, detail in enumerate(DETAILS)
+]
+ACCOUNT = {"owner": "wa-1", "network": "n", "asset": "native", "kind": "spendable", "credits": 0}
+
+
+def test_rows_are_written_as_the_library_writes_them(unit: Unit) -> None:
+    assert Prepared(sa.insert(transition)).run(unit, ROWS) == len(ROWS)
+    unit.execute(sa.insert(transition), [{**row, "transfer_id": "xfr-2"} for row in ROWS])
+    columns = [column for column in transition.c if column.name != "transfer_id"]
+    query = sa.select(*columns).order_by(transition.c.seq)
+    mine, theirs = (unit.execute(query.where(transition.c.transfer_id == name)).all() for name in ("xfr-1", "xfr-2"))
+    assert mine == theirs and [row.detail for row in mine] == [row["detail"] for row in ROWS]
+    texts = unit.exec_driver_sql("SELECT detail FROM transition ORDER BY seq, transfer_id").scalars().all()
+    assert texts[2] == texts[3] == json.dumps(ROWS[1]["detail"], separators=(",", ":"), sort_keys=True)
+
+
+def test_numbers_of_any_size_and_truth_values_are_kept_exactly(unit: Unit) -> None:
+    add = Prepared(sa.insert(account))
+    for place, debits in enumerate((0, 2**256 - 1)):
+        assert add.run(unit, [{**ACCOUNT, "id": f"a-{place}", "asset": str(place), "debits": debits}]) == 1
+    found = unit.execute(sa.select(account.c.debits).order_by(account.c.id)).scalars().all()
+    assert found == [0, 2**256 - 1]
+    values = {"transaction_id": "tx", "purpose": "payout", "gas_limit": 1, "created_at": 1}
+    fees = {"max_fee_per_gas": 2**70, "max_priority_fee_per_gas": 0}
+    rows = [{"id": str(number), "number": number, "legacy": number == 1, **values, **fees} for number in (1, 2)]
+    Prepared(sa.insert(attempt)).run(unit, rows)
+    query = sa.select(attempt.c.legacy, attempt.c.max_fee_per_gas).order_by(attempt.c.number)
+    assert [tuple(row) for row in unit.execute(query)] == [(True, 2**70), (False, 2**70)]
+
+
+def test_an_update_tells_how_many_rows_its_guard_let_through(unit: Unit) -> None:
+    unit.execute(sa.insert(account), [{**ACCOUNT, "id": str(n), "asset": str(n), "debits": n} for n in range(4)])
+    guarded = sa.update(account).where(
+        account.c.id == sa.bindparam("of_id"), account.c.debits == sa.bindparam("read"), account.c.kind == "spendable"
+    )
+    change = Prepared(guarded)
+    rows = [{"of_id": str(n), "read": n if n != 2 else 7, "debits": 10 + n} for n in range(4)]
+    assert change.run(unit, rows) == 3
+    assert change.run(unit, rows[:1]) == 0
+    found = unit.execute(sa.select(account.c.debits).order_by(account.c.id)).scalars().all()
+    assert found == [10, 11, 2, 13]
+    # Other columns are another statement.
+    assert change.run(unit, [{"of_id": "0", "read": 10, "credits": 5}]) == 1
+    assert unit.execute(sa.select(account.c.credits, account.c.debits).where(account.c.id == "0")).one() == (5, 10)
+
+
+def test_what_a_row_lacks_is_missed_and_no_rows_are_no_statement(unit: Unit) -> None:
+    change = Prepared(sa.update(account).where(account.c.id == sa.bindparam("of_id")))
+    assert change.run(unit, []) == 0
+    with pytest.raises(KeyError):
+        change.run(unit, [{"of_id": "0", "debits": 1}, {"of_id": "1"}])
+    with pytest.raises(KeyError):
+        change.run(unit, [{"debits": 1}])
