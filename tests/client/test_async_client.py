@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from outlay.client import ApiError, AsyncClient, Client, Payout, PayoutBatch
-from outlay.client.types import ENDED, BatchRow
+from outlay.client.answers import ENDED, BatchRow
 from outlay.core import transfer
 from outlay.web.v1 import payout_shapes
 from tests.door import PAYER, RECIPIENT, Door, Who, open_door_now

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, cast
 from outlay.client.pace import Pace
 from outlay.client.retry import Retry
 from outlay.client.sync import Client
-from outlay.client.types import Payout, PayoutBatch
+from outlay.client.answers import Payout, PayoutBatch
 
 T = TypeVar("T")
 _END = object()

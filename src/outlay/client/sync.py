@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from outlay.client.calls import ApiError, call
 from outlay.client.pace import Pace
 from outlay.client.retry import Retry
-from outlay.client.types import Payout, PayoutBatch
+from outlay.client.answers import Payout, PayoutBatch
 from outlay.core.errors import OutcomeUnknown
 from outlay.evidence.canonical import canonical
 from outlay.evidence.http_signature import sign_message
