@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from outlay.client import ApiError, PayoutQueue, Retry
+from outlay.client import ApiError, Pace, PayoutQueue, Retry
 from outlay.client.queue import Refused
 from outlay.core.errors import InvalidInput, OutcomeUnknown
 from tests.world import until
@@ -110,10 +110,72 @@ def test_closing_at_once_leaves_what_waits_to_the_next_life(tmp_path: Path) -> N
     server = Server()
     with PayoutQueue(server.send, path=path) as queue:
         assert queue.wait(5)
-        assert {name: each.result(0)["id"] for name, each in queue.tickets().items()} == {
-            name: f"xfr-{name}" for name in "abcd"
-        }
+        assert queue.tickets() == {}, "the file knows them now"
+        for name in "abcd":
+            assert queue.put({"amount": name}, external_id=name).result(0)["id"] == f"xfr-{name}"
     assert sorted(server.calls) == list("abcd")
+
+
+def test_a_refusal_after_an_attempt_that_nobody_answered_is_no_refusal(tmp_path: Path) -> None:
+    """The first call was carried out and its answer lost; by the second the token has run out."""
+    path, server = tmp_path / "queue.db", Server()
+
+    def send(external_id: str, item: dict[str, Any]) -> Any:
+        server.send(external_id, item)
+        raise TimeoutError if len(server.calls) == 1 else ApiError(401, {"error": {"message": "token expired"}})
+
+    with PayoutQueue(send, path=path, retry=SOON, workers=1) as queue:
+        ticket = queue.put({"amount": "1"}, external_id="a")
+        with pytest.raises(OutcomeUnknown, match="token expired"):
+            ticket.result(5)
+    with PayoutQueue(server.send, path=path, retry=SOON, workers=1) as queue:
+        assert queue.wait(5)
+        assert queue.put({"amount": "1"}, external_id="a").result(0) == {"id": "xfr-a"}
+    assert list(server.paid) == ["a"]
+
+
+def test_what_an_earlier_life_may_have_sent_is_not_refused_either(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    queue = PayoutQueue(Server(*[OutcomeUnknown("?")] * 10_000).send, path=path, retry=SOON, workers=1)
+    queue.put({"amount": "1"}, external_id="a")
+    queue.close(wait_s=0)
+    with PayoutQueue(Server(refusal()).send, path=path, workers=1) as queue:
+        assert queue.wait(5)
+    rows = sqlite3.connect(path).execute("SELECT external_id, state FROM payout").fetchall()
+    assert rows == [("a", "waiting")]
+
+
+def test_a_ticket_cannot_be_cancelled_and_nobody_behind_it_is_held_up() -> None:
+    gate = threading.Event()
+
+    def send(external_id: str, item: dict[str, Any]) -> Any:
+        gate.wait(5)
+        return {"id": external_id}
+
+    with PayoutQueue(send, workers=1) as queue:
+        first, second = queue.put({}, external_id="a"), queue.put({}, external_id="b")
+        assert not first.cancel()
+        gate.set()
+        assert (first.result(5), second.result(5)) == ({"id": "a"}, {"id": "b"})
+
+
+def test_an_answer_that_cannot_be_kept_is_unknown_and_the_worker_lives(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    with PayoutQueue(Server().send, path=path, workers=1) as queue:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute(
+            "CREATE TRIGGER full BEFORE UPDATE ON payout WHEN new.external_id = 'a' BEGIN "
+            "SELECT RAISE(ABORT, 'disk is full'); END"
+        )
+        other.close()
+        with pytest.raises(OutcomeUnknown, match="disk is full"):
+            queue.put({}, external_id="a").result(5)
+        assert queue.put({}, external_id="b").result(5) == {"id": "xfr-b"}
+
+
+def test_more_requests_than_the_pace_allows_are_refused_at_once() -> None:
+    with pytest.raises(InvalidInput):
+        PayoutQueue(Server().send, pace=Pace(2, 60), requests=3)
 
 
 def test_without_a_file_what_was_not_answered_is_unknown_at_the_end() -> None:

@@ -91,6 +91,20 @@ def test_a_refusal_ends_it_and_so_does_the_last_attempt() -> None:
     assert len(slept) == 2
 
 
+def test_a_refusal_after_an_unknown_outcome_leaves_it_unknown() -> None:
+    call, retry, _ = attempts([OutcomeUnknown("?"), api(401)])
+    with pytest.raises(OutcomeUnknown):
+        retry(call)
+    call, retry, _ = attempts([api(503), api(401)])
+    with pytest.raises(ApiError):
+        retry(call)
+
+
+@pytest.mark.parametrize("body", [{"error": "rate limited"}, {"error": None}, {"error": {"details": [1]}}, {}])
+def test_an_answer_of_something_between_is_an_error_like_any_other(body: dict[str, Any]) -> None:
+    assert may_repeat(ApiError(429, body)) == Again()
+
+
 def test_an_error_is_described_whoever_raised_it() -> None:
     assert describe(api(409, "duplicate")) == {
         "kind": "ApiError",

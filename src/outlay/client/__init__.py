@@ -9,13 +9,13 @@ Standard library and cryptography only::
 """
 
 from outlay.client.aio import AsyncClient
+from outlay.client.answers import ENDED, Payout, PayoutBatch, State
 from outlay.client.calls import ApiError, call
 from outlay.client.pace import Pace
 from outlay.client.people import log_in, register, write_new_key
 from outlay.client.queue import PayoutQueue
 from outlay.client.retry import ONCE, Retry
 from outlay.client.sync import Client, new_external_id
-from outlay.client.answers import ENDED, Payout, PayoutBatch, State
 
 __all__ = [
     "ENDED",

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+from outlay.client.answers import Payout, PayoutBatch
 from outlay.client.pace import Pace
 from outlay.client.retry import Retry
 from outlay.client.sync import Client
-from outlay.client.answers import Payout, PayoutBatch
 
 T = TypeVar("T")
 _END = object()

@@ -33,11 +33,13 @@ class ApiError(OutlayError):
             body: the JSON object of the answer; empty if it was none.
             retry_after_s: what the header ``Retry-After`` asks for.
         """
-        error = body.get("error") or {}
+        said = body.get("error")
+        error = said if isinstance(said, dict) else {}
         super().__init__(str(error.get("message") or body.get("message") or f"HTTP {status}"))
         self.status = status
         self.code = str(error.get("code") or "api_error")
-        self.details = dict(error.get("details") or {})
+        details = error.get("details")
+        self.details = dict(details) if isinstance(details, dict) else {}
         self.retry_after_s = retry_after_s
 
 

@@ -57,8 +57,7 @@ class Pace:
 
     def take(self, requests: int = 1) -> float:
         """Take room if there is some: return 0, or after how many seconds to ask again. See ``taking``."""
-        if not 1 <= requests <= self._count:
-            raise InvalidInput(f"one call makes {requests} requests, the limit is {self._count}", field="pace")
+        self.require(requests)
         with self._free:
             now = self._now()
             while self._ended and self._ended[0] + self._per_s <= now:
@@ -70,6 +69,11 @@ class Pace:
             if missing > len(self._ended):
                 return _UNTIL_ONE_ENDS_S
             return max(1e-3, self._ended[missing - 1] + self._per_s - now)
+
+    def require(self, requests: int) -> None:
+        """Refuse a call that makes more requests than there is ever room for. Raises InvalidInput."""
+        if not 1 <= requests <= self._count:
+            raise InvalidInput(f"one call makes {requests} requests, the limit is {self._count}", field="pace")
 
     def end(self, requests: int = 1) -> None:
         """Say that what was taken is answered: it counts from now on for ``per_s`` more."""

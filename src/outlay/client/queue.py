@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from outlay.client.calls import ApiError
 from outlay.client.pace import Pace
-from outlay.client.retry import Retry, describe, may_repeat
+from outlay.client.retry import Retry, describe, may_repeat, unknown_before
 from outlay.client.sync import new_external_id
 from outlay.core.errors import InvalidInput, OutcomeUnknown
 
@@ -69,16 +69,23 @@ class PayoutQueue:
             requests: how many requests one call makes; a signed call of the contract makes 3.
             retry: how long to wait between attempts; attempts without an answer never end by themselves.
             workers: calls at the same time at most.
+
+        Raises:
+            InvalidInput: one call makes more requests than the pace ever allows.
         """
+        if pace is not None:
+            pace.require(requests)
         self._send, self._pace, self._requests, self._retry = send, pace, requests, retry or Retry()
         self._lock = threading.Condition()
         self._waiting: deque[str] = deque()
         self._items: dict[str, dict[str, Any]] = {}
         self._tickets: dict[str, Future[Any]] = {}
+        self._open = 0  #: tickets without an answer
         self._is_closing = threading.Event()
         self._file = _open(path) if path is not None else None
         for external_id, item in self._left():
             self._add(external_id, item)
+        self._doubtful = set(self._tickets)  # an earlier life may have sent them
         self._threads = [threading.Thread(target=self._work, daemon=True, name=f"payouts-{n}") for n in range(workers)]
         for thread in self._threads:
             thread.start()
@@ -114,7 +121,7 @@ class PayoutQueue:
             return ticket
 
     def tickets(self) -> dict[str, "Future[Any]"]:
-        """Return what this life of the queue knows, by external id: also what the file had left."""
+        """Return what waits, by external id, also what the file had left; without a file, also what has ended."""
         with self._lock:
             return dict(self._tickets)
 
@@ -122,7 +129,7 @@ class PayoutQueue:
         """Wait until nothing waits any more; tell whether that is so."""
         ends = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
-            while any(not each.done() for each in self._tickets.values()):
+            while self._open:
                 left = None if ends is None else ends - time.monotonic()
                 if left is not None and left <= 0:
                     return False
@@ -163,13 +170,20 @@ class PayoutQueue:
 
     def _add(self, external_id: str, item: dict[str, Any]) -> "Future[Any]":
         ticket: Future[Any] = Future()
+        ticket.set_running_or_notify_cancel()  # a payout that may have been sent cannot be taken back by forgetting it
         self._items[external_id], self._tickets[external_id] = item, ticket
         self._waiting.append(external_id)
+        self._open += 1
         return ticket
 
     def _work(self) -> None:
         while (external_id := self._next()) is not None:
-            self._until_answered(external_id, self._items[external_id])
+            try:
+                self._until_answered(external_id, self._items[external_id])
+            except Exception as error:
+                # The file cannot be written: what is in it is the truth of the next life.
+                unknown = OutcomeUnknown(f"the answer could not be kept: {error}", externalIds=[external_id])
+                self._tell(external_id, error=unknown)
 
     def _next(self) -> str | None:
         with self._lock:
@@ -188,9 +202,16 @@ class PayoutQueue:
                 answer = self._send(external_id, dict(item))
             except Exception as error:
                 again = may_repeat(error)
+                if again is None and external_id in self._doubtful:
+                    # A refusal of this attempt (a token that ran out) says nothing of an earlier one: it stays in the
+                    # file, and the next life asks again.
+                    self._tell(external_id, error=unknown_before(error))
+                    return
                 if again is None:
                     self._end(external_id, error=error)
                     return
+                if again.is_unknown:
+                    self._doubtful.add(external_id)
                 # Closing does not wait for the back-off.
                 self._is_closing.wait(self._retry.wait_s(min(attempt, 32), again.after_s))
                 attempt += 1
@@ -209,14 +230,24 @@ class PayoutQueue:
         return True
 
     def _end(self, external_id: str, *, answer: Any = None, error: Exception | None = None) -> None:
-        with self._lock:
-            ticket = self._tickets[external_id]
-            if self._file is not None:
-                state, kept = ("answered", answer) if error is None else ("refused", describe(error))
+        """Keep what became of a payout, then tell it."""
+        if self._file is not None:
+            state, kept = ("answered", answer) if error is None else ("refused", describe(error))
+            with self._lock:
                 self._file.execute(
                     "UPDATE payout SET state = ?, answer = ? WHERE external_id = ?",
                     (state, json.dumps(kept, default=str), external_id),
                 )
+        self._tell(external_id, answer=answer, error=error)
+
+    def _tell(self, external_id: str, *, answer: Any = None, error: Exception | None = None) -> None:
+        with self._lock:
+            ticket = self._tickets[external_id]
+            self._doubtful.discard(external_id)
+            self._open -= 1
+            if self._file is not None:
+                # The file knows it from now on: a queue that runs for years stays small.
+                del self._tickets[external_id], self._items[external_id]
             if error is None:
                 ticket.set_result(answer)
             else:
@@ -239,11 +270,20 @@ class PayoutQueue:
             return None
         if json.loads(found[0]) != item:
             raise InvalidInput("stands for another payout already", field="external_id")
+        if found[1] == "waiting":
+            return self._again(external_id, item)
         ticket: Future[Any] = Future()
         if found[1] == "answered":
             ticket.set_result(json.loads(found[2]))
         else:
             ticket.set_exception(Refused(json.loads(found[2])))
+        return ticket
+
+    def _again(self, external_id: str, item: dict[str, Any]) -> "Future[Any]":
+        """Take up what ended without an answer, and may have been carried out."""
+        self._doubtful.add(external_id)
+        ticket = self._add(external_id, item)
+        self._lock.notify()
         return ticket
 
 

@@ -86,18 +86,28 @@ class Retry:
             is_repeatable: whether doing it twice is the same as once (it has an ``externalId``, or only reads).
 
         Raises:
-            Exception: what the last call raised. After an outcome that is unknown, so is the whole.
+            OutcomeUnknown: an earlier attempt may have done it, and no later one was answered well: a refusal of the
+                second (a token that ran out meanwhile) says nothing of the first.
+            Exception: what the last call raised, otherwise.
         """
-        attempt = 1
+        attempt, was_unknown = 1, False
         while True:
             try:
                 return call()
             except Exception as error:
                 again = may_repeat(error)
                 if again is None or attempt >= self.attempts or (again.is_unknown and not is_repeatable):
+                    if was_unknown and not isinstance(error, OutcomeUnknown):
+                        raise unknown_before(error) from error
                     raise
+                was_unknown = was_unknown or again.is_unknown
                 self.sleep(self.wait_s(attempt, again.after_s))
                 attempt += 1
+
+
+def unknown_before(error: BaseException) -> OutcomeUnknown:
+    """Return what is known when a call is refused after an attempt whose outcome nobody told."""
+    return OutcomeUnknown(f"an earlier attempt may have done it, and the last one was refused: {error}")
 
 
 ONCE: Final = Retry(attempts=1)

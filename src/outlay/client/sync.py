@@ -9,10 +9,10 @@ from contextlib import nullcontext
 from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
 
+from outlay.client.answers import Payout, PayoutBatch
 from outlay.client.calls import ApiError, call
 from outlay.client.pace import Pace
 from outlay.client.retry import Retry
-from outlay.client.answers import Payout, PayoutBatch
 from outlay.core.errors import OutcomeUnknown
 from outlay.evidence.canonical import canonical
 from outlay.evidence.http_signature import sign_message
