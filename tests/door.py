@@ -27,6 +27,7 @@ from outlay import config as configuration
 from outlay.actions.organization import found
 from outlay.cli.listener import Listener
 from outlay.core.asset import Asset
+from outlay.core.audit import SESSION_REFUSED
 from outlay.core.errors import ChainUnavailable, InvalidInput
 from outlay.core.fees import Fees
 from outlay.core.seams import Instant
@@ -415,9 +416,13 @@ class Door:
         return list(postgres.look(self.gate.db.where, sql, *parameters))
 
     def stored(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Return everything that is stored, table by table, but for the bookkeeping."""
+        """Return everything that is stored, table by table, but for the bookkeeping.
+
+        That somebody failed to log in is written down, as it should be: it is not among it.
+        """
         names = sorted(table.name for table in metadata.sorted_tables if table.name not in BOOKKEEPING)
-        return {name: self.rows(f'SELECT * FROM "{name}" ORDER BY 1, 2') for name in names}
+        found = {name: self.rows(f'SELECT * FROM "{name}" ORDER BY 1, 2') for name in names}
+        return {**found, "audit_entry": [row for row in found["audit_entry"] if SESSION_REFUSED not in row]}
 
     @property
     def spent(self) -> int:

