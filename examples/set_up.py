@@ -25,8 +25,9 @@ signer = KeySigner(credential_id=admin["credentialId"], private_key=private_key,
 client: Any = DfnsClient(DfnsClientConfig(auth_token=admin["token"], base_url=url, signer=signer))
 
 # Who may do what. A new identity may do nothing at all.
+MAY_VOTE = ["Policies:Evaluations:Read", "Policies:Evaluations:Vote", "Wallets:Transfers:Read"]
 may_vote = client.permissions.create_permission(
-    {"name": "Decides on payouts", "operations": ["Policies:Evaluations:Read", "Policies:Evaluations:Vote"]}
+    {"name": "Decides on payouts", "operations": MAY_VOTE}
 )
 client.permissions.assign_permission(may_vote["id"], {"identityId": approver})
 may_ask = client.permissions.create_permission(

@@ -67,7 +67,7 @@ CASES = (
         series={'outlay_admitting{instance="a"}': (1, 1), 'outlay_admitting{instance="b"}': (1, 0)},
         fires=15,
         labels={"instance": "b"},
-        summary="b answers 503 to every new payout. GET /health/ready and outlay doctor say why.",
+        summary="b answers 503 to every new payout. outlay_ready and outlay doctor say why.",
     ),
     Case(
         alert="OutlayStepFailures",

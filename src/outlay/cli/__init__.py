@@ -18,3 +18,8 @@ def main() -> None:
         where = f"{error.field}: " if error.field else ""
         Console(stderr=True).print(f"[red]error[/red] {where}{error.message}", highlight=False)
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        Console(stderr=True).print(f"[red]error[/red] {error.filename}: {error.strerror}", highlight=False)
+        sys.exit(1)

@@ -8,6 +8,7 @@ import os
 import queue
 import re
 import secrets
+import signal
 import tempfile
 import threading
 import time
@@ -388,6 +389,9 @@ class Demo:
 
 def run(*, keep: bool, port: int, svg: Path | None, profile: Path | None) -> int:
     """Tell the story; return 0 only if chain, ledger and events agree at the end."""
+    # Ended by whatever means, the demo takes its servers, chain and keys with it.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     console = Console(record=svg is not None, width=120 if svg is not None else None)
     with tempfile.TemporaryDirectory(prefix="outlay-demo-") as folder:
         demo = None

@@ -139,7 +139,7 @@ def _signer(layout: Layout, config: Config) -> Iterator[Finding]:
                 WRONG,
                 f"the signer's journal {layout.journal} is missing: restore it",
             )
-        yield GOOD, "no signer is running"
+        yield UNWISE, "no signer is running: nothing is signed now"
         return
     try:
         status = asyncio.run(_ask(layout.socket(config)))
