@@ -61,6 +61,15 @@ promised: go by `sequence`. Each endpoint has a queue of its own, so a dead one 
 `wallet.transaction.*` is raised for cancellations and speed-ups that somebody asked for, the only transactions there
 are beside transfers.
 
+## What events and `reason` tell
+
+An event shows its object as it is, to every endpoint that takes its kind and to whoever may read events: also
+`policy.triggered` with the reason, the limit it names, and what was summed up. The `reason` of a payout or transfer is
+what its initiator is told, as the contract has it: it names the limit of the policy that stopped this very payout, or
+the person who denied it, to whoever may read the payout. `GET /v1/payouts/{{id}}/explanation` shows that `reason` too.
+From callers without `Policies:Read` and `Policies:Evaluations:Read` it hides the rest: names and limits of all other
+policies, sums, tags, groups, and what people said.
+
 ## Each kind
 
 `data` may hold more than is named here; a member in parentheses may be missing. Each example was raised by the code of

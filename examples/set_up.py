@@ -26,9 +26,7 @@ client: Any = DfnsClient(DfnsClientConfig(auth_token=admin["token"], base_url=ur
 
 # Who may do what. A new identity may do nothing at all.
 MAY_VOTE = ["Policies:Evaluations:Read", "Policies:Evaluations:Vote", "Wallets:Transfers:Read"]
-may_vote = client.permissions.create_permission(
-    {"name": "Decides on payouts", "operations": MAY_VOTE}
-)
+may_vote = client.permissions.create_permission({"name": "Decides on payouts", "operations": MAY_VOTE})
 client.permissions.assign_permission(may_vote["id"], {"identityId": approver})
 may_ask = client.permissions.create_permission(
     {

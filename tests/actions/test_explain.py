@@ -2,13 +2,17 @@
 
 import json
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from outlay.actions import present_payouts
+from outlay.actions.act import digest_of_set
 from outlay.actions.explain import explain
 from outlay.core.errors import NotFound
 from outlay.core.operation import OPERATIONS
 from outlay.core.seams import HOUR
+from outlay.store import policy_history, transfers
 from tests.actions.documents import ALWAYS, BLOCK, REPORT, ask, at_most, cap, group, known, over
 from tests.actions.world import ALICE, BOB, Actor, World
 
@@ -169,10 +173,12 @@ def test_who_may_not_read_policies_is_told_kinds_and_verdicts(world: World, bot:
     world.decide(one, paid, "Denied", reason="not today")
 
     whole, part = json.dumps(told(world, paid)), told(world, paid, PAYER)
-    hidden = ("123456", "54321", "77", one.user_id, one.username, "secret-tag", "not today", "a policy")
+    hidden = ("123456", "54321", "77", one.user_id, "secret-tag", "a policy")
     for each in hidden:
         assert each in whole, each
         assert each not in json.dumps(part), each
+    reason = f"Denied by {one.username}: not today"
+    assert part["payout"]["reason"] == reason and f"  {reason}" in part["words"]
     assert part["redacted"] and part["verdict"]["kind"] == "hold"
     assert [(each["rule"], each["result"]) for each in part["policies"]] == sorted(
         [
@@ -185,6 +191,58 @@ def test_who_may_not_read_policies_is_told_kinds_and_verdicts(world: World, bot:
     assert part["approval"]["status"] == "Denied"
     for missing in ("Policies:Read", "Policies:Evaluations:Read"):
         assert told(world, paid, ALL - {missing})["redacted"]
+
+
+def test_the_reason_of_a_payout_is_told_to_whoever_may_read_it_and_no_other_limit(world: World, bot: Actor) -> None:
+    wallet = world.wallet()
+    world.policy(over(777), BLOCK)
+    world.policy(over(88_888), BLOCK)
+    paid = world.pay(bot, wallet, 1000)["id"]
+    with world.unit() as unit:
+        reason = present_payouts.payout(transfers.get(unit, paid), world.config)["reason"]
+    assert "the limit of USD 777" in reason
+    part = told(world, paid, PAYER)
+    assert part["payout"]["reason"] == reason
+    hidden = {key: value for key, value in part.items() if key not in ("payout", "words")}
+    assert "777" not in json.dumps(hidden) and "88888" not in json.dumps(part)
+
+
+def test_an_explanation_reads_one_record_a_policy_however_often_it_was_changed(
+    world: World, bot: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wallet = world.wallet("payouts")
+    edited = [world.policy(over(1000), BLOCK, tags=["other"]) for _ in range(2)]
+    gone = world.policy(over(1000), BLOCK, tags=["other"])
+    for number in range(15):
+        world.replace_policy(edited[number % 2], over(1000 + number), BLOCK, tags=["other"])
+    world.archive_policy(gone)
+    world.clock.step(micros=HOUR)
+    paid = world.pay(bot, wallet, 20)["id"]
+    digests, records = Mock(side_effect=digest_of_set), Mock(side_effect=policy_history._written)
+    monkeypatch.setattr("outlay.actions.explain.digest_of_set", digests)
+    monkeypatch.setattr(policy_history, "_written", records)
+    explained = told(world, paid)
+    assert results(explained) == dict.fromkeys(edited, "not_matching") and explained["policiesAreCertain"]
+    assert {by_id(explained, each)["version"] for each in edited} == {8, 9}
+    assert digests.call_count == 1
+    assert records.call_count <= 4  # genesis and three policies
+
+
+@pytest.mark.parametrize("later", [0, 3, -3])
+def test_the_digest_decides_where_the_clock_misleads(world: World, bot: Actor, later: int) -> None:
+    wallet = world.wallet("payouts")
+    for number in range(5):
+        world.policy(over(1000 + number), BLOCK, tags=["other"])
+        world.clock.step(micros=HOUR)
+    paid = world.pay(bot, wallet, 20)["id"]
+    for number in range(5):
+        world.clock.step(micros=HOUR)
+        world.policy(over(2000 + number), BLOCK, tags=["other"])
+    with world.unit() as unit:  # as if the clock had been wrong by hours when it was asked for
+        at = transfers.get(unit, paid).requested_at + later * HOUR
+        unit.exec_driver_sql(f"UPDATE transfer SET requested_at = {at} WHERE id = '{paid}'")
+    explained = told(world, paid)
+    assert explained["policiesAreCertain"] and len(explained["policies"]) == 5
 
 
 def test_there_is_nothing_to_tell_of_what_is_not_there(world: World) -> None:

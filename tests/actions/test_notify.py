@@ -4,19 +4,22 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from outlay.actions import notices
 from outlay.actions.notices import PAGES
 from outlay.actions.present_changes import NAMES
 from outlay.cli.approvals import KINDS
 from outlay.core.address import checksum
 from outlay.core.event import EVENT_KINDS
+from outlay.core.message import Message
 from outlay.core.seams import SECOND
 from outlay.engine.notify import Collect, Courier
 from outlay.evidence.words import words
-from outlay.store import notify, webhooks
-from outlay.store.notify import Envelope
+from outlay.store import approvals, notify, webhooks
+from outlay.store.notify import Draft, Envelope
 from tests.actions.council import Council
 from tests.actions.documents import ALWAYS, ask, group, over
 from tests.actions.world import ALICE, SETTINGS, Actor, World
@@ -117,6 +120,10 @@ def page(world: World, kind: str, subject: str, **data: Any) -> None:
         webhooks.emit(unit, kind=kind, subject=subject, data=data, now=world.clock.now(), entropy=world.entropy)
 
 
+def delayed(subject: str, *, place: str) -> Draft:
+    return Draft(channel="mail", place=place, kind="payout.delayed", about=subject, message=Message(subject, "late"))
+
+
 def test_who_may_vote_is_asked_with_everything_that_matters(desk: Desk, bot: Actor, one: Actor, two: Actor) -> None:
     world = desk.world
     outsider = world.person("somebody.else@example.com")
@@ -176,6 +183,120 @@ def test_what_was_decided_meanwhile_is_not_asked_any_more(desk: Desk, bot: Actor
     assert desk.mailed() == []
 
 
+def test_no_unit_is_written_for_a_place_that_has_no_room(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = desk.world
+    desk.mail.refuses = "the mail server is away"
+    with world.unit() as unit:
+        notify.add(unit, [delayed(f"xfr-{number}", place=OPS) for number in range(3000)], now=world.clock.now())
+        # As if its room were used up: five envelopes that are tried again later.
+        unit.exec_driver_sql(f"UPDATE notify_message SET envelope = seq, due_at = {2**62} WHERE seq <= 5")
+    writes, (courier, _) = Mock(side_effect=world.db.write), desk.couriers
+    monkeypatch.setattr(world.db, "write", writes)
+    for _ in range(5):
+        world.clock.step(minutes=0.02)
+        assert not asyncio.run(courier.step())
+    assert not writes.called
+    with world.unit() as unit:
+        notify.add(unit, [delayed("xfr-1", place="others@example.com")], now=world.clock.now())
+    assert asyncio.run(courier.step())
+    assert desk.mail.offered == 1 and writes.call_count == 2  # into an envelope, and what became of it
+
+
+def test_what_is_written_in_one_unit_is_bounded(desk: Desk) -> None:
+    world = desk.world
+    places = [f"approver.{number}@example.com" for number in range(30)]
+    with world.unit() as unit:
+        notify.add(unit, [delayed(f"xfr-{number}", place=OPS) for number in range(1200)], now=world.clock.now())
+        notify.add(unit, [delayed("xfr-1", place=each) for each in places], now=world.clock.now())
+        found = notify.plan(unit, "mail", now=world.clock.now(), per_minute_max=5, limit=20)
+    assert [len(part) for part in found.parts] == [notify.TOGETHER_MAX, *[1] * 19]
+    desk.run()
+    assert sorted(len(each.messages) for each in desk.mail.taken) == [*[1] * 30, 200, 1000]
+
+
+def test_who_waits_is_looked_at_a_page_at_a_time(
+    desk: Desk, bot: Actor, one: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "REMINDED_MAX", 3)
+    world = desk.world
+    wallet_id = hold(world, one)
+    for dollars in range(10, 18):
+        world.pay(bot, wallet_id, dollars)
+    desk.run()
+    assert len(desk.mailed()) == 8
+    world.clock.step(minutes=61)
+    looks = Mock(side_effect=approvals.pending_page)
+    monkeypatch.setattr(approvals, "pending_page", looks)
+    desk.run()
+    assert looks.call_count == 3
+    assert [title for _, title in desk.mailed()] == [
+        f"Still waiting: {dollars} USDC waits for approval" for dollars in range(10, 18)
+    ]
+    desk.run(minutes=2)
+    assert desk.mailed() == []
+
+
+def test_nobody_is_reminded_where_the_first_message_still_waits(desk: Desk, bot: Actor, one: Actor) -> None:
+    world = desk.world
+    desk.mail.refuses = "the mail server is away"
+    world.pay(bot, hold(world, one), 10)
+    for _ in range(5):
+        desk.run(minutes=61)
+    assert len(desk.chatted()) == 5
+    with world.unit() as unit:
+        assert unit.exec_driver_sql("SELECT count(*) FROM notify_message WHERE channel = 'mail'").scalar_one() == 1
+    desk.mail.refuses = None
+    desk.run(minutes=16)
+    assert len(desk.mailed()) == 1
+
+
+def test_a_callers_storm_is_one_message_a_place_however_many_payouts_are_held(
+    desk: Desk, bot: Actor, one: Actor, two: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "EACH_MAX", 5)
+    world = desk.world
+    wallet_id = hold(world, one, two)
+    paid = [world.pay(bot, wallet_id, 10)["id"] for _ in range(12)]
+    other = world.service_account("another bot")
+    world.pay(other, wallet_id, 7)
+    desk.run(minutes=2)
+    one_of_them, all_of_them = "7 USDC waits for approval", "12 payouts of payouts bot wait for approval"
+    assert desk.mailed() == sorted(
+        (each.username, title) for each in (one, two) for title in (one_of_them, all_of_them)
+    )
+    (text,) = [text for text in desk.chatted() if "too many to be told" in text]
+    assert text.count(f"10 USDC to {checksum(ALICE)}") == 12
+    desk.run(minutes=2)
+    assert desk.mailed() == []
+
+    desk.mail.refuses = "the mail server is away"
+    for _ in range(4):  # the storm goes on: what waits already is not told again
+        paid.append(world.pay(bot, wallet_id, 10)["id"])
+        desk.run(minutes=2)
+    with world.unit() as unit:
+        waiting = unit.exec_driver_sql("SELECT count(*) FROM notify_message WHERE state = 'waiting'").scalar_one()
+    assert waiting == 2
+    for each in paid:
+        world.decide(one, each)
+    desk.mail.refuses = None
+    desk.run(minutes=16)
+    assert desk.mailed() == []
+
+
+def test_who_goes_below_a_storm_is_told_of_one_by_one(
+    desk: Desk, bot: Actor, one: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "EACH_MAX", 2)
+    world = desk.world
+    wallet_id = hold(world, one)
+    paid = [world.pay(bot, wallet_id, dollars)["id"] for dollars in (10, 11, 12)]
+    desk.run(minutes=2)
+    assert [title for _, title in desk.mailed()] == ["3 payouts of payouts bot wait for approval"]
+    world.decide(one, paid[0])
+    desk.run(minutes=2)
+    assert [title for _, title in desk.mailed()] == [f"{each} USDC waits for approval" for each in (11, 12)]
+
+
 def test_where_nobody_can_decide_the_operators_are_told(desk: Desk, bot: Actor, one: Actor) -> None:
     world = desk.world
     wallet_id = hold(world, one)
@@ -213,7 +334,7 @@ def test_a_page_goes_to_the_operators_without_what_opens_something(desk: Desk) -
     assert message.title == "wallet.frozen: wa-1"
     assert EVENT_KINDS["wallet.frozen"] in message.text
     assert "webhook.id: wh-1" in message.text
-    assert "reason: a�line of https://user" in message.text
+    assert "reason: a�line of https[:]//user" in message.text
     for hidden in ("CANARY", "SECRET", "pw@"):
         assert hidden not in message.text
 

@@ -1,5 +1,6 @@
 """Bad calls over real HTTP: sizes, paths, methods, queries, and what holds for every operation there is."""
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -244,6 +245,34 @@ def test_a_wrong_query_parameter_is_named(door: Door, target: str, field: str) -
     answer = door.get(target)
     check_refusal(answer)
     assert (answer.status, answer.field) == (400, field)
+
+
+def test_a_control_character_in_a_query_is_refused_before_any_database_sees_it(door: Door) -> None:
+    """PostgreSQL takes no NUL; so nothing is asked for that no value holds."""
+    place = base64.urlsafe_b64encode(b"5/a\x00").decode().rstrip("=")
+    for path, names in (
+        ("/v1/audit", ("subject", "actor", "action", "order", "from", "to", "first", "last", "paginationToken")),
+        ("/v1/events", ("payoutId", "kind", "after", "wait")),
+        (
+            "/v1/payouts",
+            ("state", "asset", "recipient", "walletId", "poolId", "batchId", "externalId", "initiatorId"),
+        ),
+        ("/v1/mandates", ("status", "paginationToken")),
+        ("/v1/changes", ("status",)),
+        ("/v2/policies", ("status",)),
+        ("/v2/policy-approvals", ("status", "initiatorId", "approver_id")),
+        ("/webhooks/wh-00000-00000-0000000000000000/events", ("kind", "deliveryFailed", "pagination_token")),
+    ):
+        for name in names:
+            for bad in ("%00", "a%00b", "%1F", "%0D%0Ax", "%7F", "%C2%85"):
+                answer = door.get(f"{path}?{name}={bad}")
+                check_refusal(answer)
+                assert (answer.status, answer.field) == (400, name), (path, name, bad, answer.raw)
+                assert "control character" in answer.message
+    for target in ("/v1/events?after=", "/v1/payouts?paginationToken=", "/wallets?paginationToken="):
+        answer = door.get(target + place)
+        check_refusal(answer)
+        assert answer.status == 400, "nor one inside of a place to go on from"
 
 
 # Every operation

@@ -97,6 +97,29 @@ def test_strangers_are_counted_by_address_and_take_nothing_from_the_organization
         assert standing(read(door)) == (5, 4)
 
 
+def test_strangers_take_nothing_from_what_the_organization_shares_on_a_route(tmp_path: Path) -> None:
+    extra = '\n[[limits.endpoints]]\nmethod = "GET"\npath = "/wallets"\nlimit = "2/hour"\nper = "organization"\n'
+    with open_door(tmp_path, extra=extra) as door:
+        assert [door.call("GET", "/wallets", token="forged").status for _ in range(3)] == [401, 401, 429]
+        assert standing(read(door)) == (2, 1)
+
+
+def test_what_is_refused_for_its_caller_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    extra = (
+        '\n[limits]\nidentity = "12/hour"\n'
+        '\n[[limits.endpoints]]\nmethod = "GET"\npath = "/wallets"\nlimit = "30/hour"\nper = "organization"\n'
+    )
+    with open_door(tmp_path, extra=extra) as door:
+        payer = door.service_account("payouts bot", PAYER)  # takes a few calls of the admin's
+        answers = [read(door).status for _ in range(40)]
+        assert answers[-1] == 429
+        allowed = answers.index(429)
+        answered = door.get("/wallets", payer)
+        assert answered.status != 429
+        # Of its own twelve it has had one or two; of the thirty of all, what the admin was allowed is gone, no more.
+        assert allowed < 12 and standing(answered)[0] == 12
+
+
 def test_pretending_to_be_signed_evades_nothing(tmp_path: Path) -> None:
     with open_door(tmp_path, extra='\n[limits]\nidentity = "2/hour"\nanonymous = "2/hour"\n') as door:
         signed = {"signature_input": "outlay=()"}

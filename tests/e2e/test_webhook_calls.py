@@ -9,6 +9,7 @@ import pytest
 
 from outlay.store import deliveries, webhooks
 from outlay.system import SystemEntropy
+from outlay.web.v1.events import WAITING_OF_ONE, EventController
 from tests.door import Door, Who, check_refusal, open_door
 
 ENTROPY = SystemEntropy()
@@ -82,6 +83,79 @@ def test_a_call_that_waits_is_answered_when_something_happens(door: Door, reader
     assert item["kind"] == "wallet.created"
     assert time.monotonic() - started < 10
     timer.join()
+
+
+def test_nobody_takes_the_places_to_wait_of_all_others(door: Door, reader: Who) -> None:
+    _, after = read_feed(door, reader)
+    other = door.service_account("another reader", ["Webhooks:Events:Read"])
+    path = f"/v1/events?after={after}&wait=3"
+    started = time.monotonic()
+    took: list[float] = []
+
+    def wait() -> None:
+        assert door.get(path, reader).ok()["items"] == []
+        took.append(time.monotonic() - started)
+
+    threads = [threading.Thread(target=wait) for _ in range(WAITING_OF_ONE)]
+    for thread in threads:
+        thread.start()
+    while EventController.waiting[reader.user_id] < WAITING_OF_ONE:
+        assert time.monotonic() - started < 3
+        time.sleep(0.01)
+    before = time.monotonic()
+    assert door.get(path, reader).ok() == {"items": [], "cursor": after, "isLast": True}
+    assert time.monotonic() - before < 0.9, "one too many is answered at once"
+    before = time.monotonic()
+    assert door.get(f"/v1/events?after={after}&wait=1", other).ok()["items"] == []
+    assert time.monotonic() - before >= 1, "another caller has places of his own"
+    for thread in threads:
+        thread.join()
+    assert len(took) == WAITING_OF_ONE and min(took) >= 3
+    assert not EventController.waiting, "all places are free again, and nobody is remembered"
+
+
+def test_what_was_given_up_is_looked_for_outside_the_unit_that_writes(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = hook(door, "wallet.created")
+    for _ in range(3):
+        door.wallet()
+
+    def give_up(unit: Any) -> list[str]:
+        rows = deliveries.due(unit, made["id"], now=2**60, limit=9)[1]
+        for row in rows:
+            deliveries.mark_failed(unit, row, sent_at=1, status="500", error="no", schedule_s=[], entropy=ENTROPY)
+        return [row.event_id for row in rows]
+
+    parked: list[str] = door.run_write(give_up)
+    looks: list[Any] = []
+    real = deliveries.parked_events
+
+    def look(unit: Any, webhook_id: str, *, limit: int, among: Any = None) -> Any:
+        looks.append(among)
+        return real(unit, webhook_id, limit=limit, among=among)
+
+    monkeypatch.setattr(deliveries, "parked_events", look)
+    path = f"/v1/webhooks/{made['id']}/replay"
+    assert door.write(door.admin, "POST", path, {"failed": True, "limit": 2}).ok() == {"count": 2}
+    assert looks == [None, parked[:2]], "the unit looks at those few only that the read found"
+    assert planned(door, made["id"]) == sorted(parked[:2])
+
+    # What was sent again between the read and the unit is not sent once more.
+    def late(unit: Any, webhook_id: str, *, limit: int, among: Any = None) -> Any:
+        return (
+            real(unit, webhook_id, limit=limit, among=among) if among is not None else [(each, "") for each in parked]
+        )
+
+    monkeypatch.setattr(deliveries, "parked_events", late)
+    assert door.write(door.admin, "POST", path, {"failed": True}).ok() == {"count": 1}
+    assert planned(door, made["id"]) == sorted(parked)
+
+    nobody = door.service_account("replays nothing", ["Webhooks:Read"])
+    looks.clear()
+    monkeypatch.setattr(deliveries, "parked_events", look)
+    assert door.write(nobody, "POST", path, {"failed": True}).status == 403
+    assert looks == [], "nothing is looked for on behalf of somebody who may not"
 
 
 def test_events_are_sent_again_by_id_time_payout_and_failure(door: Door, reader: Who) -> None:

@@ -189,6 +189,7 @@ def test_a_released_nonce_that_was_used_again_after_the_copy(drill: Drill) -> No
     drill.put_back()
     drill.recover()
     drill.lift(frozen)
+    drill.pay_all_again({bot.user_id: bot, drill.second.user_id: drill.second})
     drill.run_until(drill.all_confirmed)
     check_paid_once(drill)
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+from outlay.actions.alarms import freeze_wallet
 from outlay.chains.fake import Manner, Mood, Way
 from outlay.engine.delays import SIGNING_S, TIMES
 from outlay.store import batches, delays
+from outlay.store.database import Unit
 from tests.actions.world import USDC
 from tests.scenarios.stage import POLL_S, SEND, Stage
 
@@ -151,6 +153,23 @@ def test_money_that_is_missing_is_told_of(stage: Stage) -> None:
     assert (found["walletId"], found["symbol"]) == (stage.wallet, "USDC")
     assert int(found["ledger"]) - int(found["chain"]) == 5
     assert len(stage.told(stage.wallet, "wallet.frozen")) == 1
+    stage.was_taken_back = True
+
+
+def test_money_that_is_missing_from_a_wallet_that_was_stopped_before_is_told_of_once(stage: Stage) -> None:
+    def stop(unit: Unit) -> None:
+        freeze_wallet(unit, stage.wallet, "looked at", now=stage.clock.now(), entropy=stage.world.entropy)
+
+    stage.unit(stop)
+    tokens = stage.network.head.state.tokens
+    for missing in (5, 7):
+        tokens[USDC, stage.address()] -= 5 if missing == 5 else 2
+        stage.mine(4)
+        stage.mine(4)
+        told = [each["difference"] for each in stage.told(stage.wallet, "reconciliation.difference")]
+        assert int(told[-1]["ledger"]) - int(told[-1]["chain"]) == missing
+    assert len(told) == 2
+    assert stage.frozen() == "looked at"
     stage.was_taken_back = True
 
 

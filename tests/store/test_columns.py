@@ -1,9 +1,14 @@
 """Amounts in the database: exact, sortable, never negative."""
 
+import json
+from datetime import datetime
+from decimal import Decimal
+
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.engine.default import DefaultDialect
 
 from outlay.store.database import Unit
 from outlay.store.schema import U256, Json, account
@@ -84,3 +89,18 @@ def test_what_a_wallet_holds_is_never_negative(unit: Unit, kind: str, debits: in
 def test_the_accounts_of_the_world_may_be_negative(unit: Unit) -> None:
     for kind in ("outside", "paid", "fees"):
         add_account(unit, kind, debits=0, credits=1)
+
+
+@pytest.mark.parametrize(
+    "value", [Decimal("1.5"), b"x", {1}, float("nan"), float("inf"), datetime(2020, 1, 1)], ids=str
+)
+def test_what_is_not_json_is_refused(value: object) -> None:
+    engine = sa.create_engine("sqlite://")
+    _metadata.create_all(engine)
+    with engine.begin() as unit, pytest.raises((sa.exc.StatementError, TypeError)):
+        unit.execute(sa.insert(_number).values(other={"of": [value]}))
+
+
+@pytest.mark.parametrize("value", ["\ud800", {"a": ["\udfff"]}, 1.5, [0.1, {"é": (1, 2)}]], ids=str)
+def test_json_that_is_rare_is_written(value: object) -> None:
+    assert Json().process_bind_param(value, DefaultDialect()) == json.dumps(value, separators=(",", ":"))

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from outlay.core.errors import InvalidInput
-from outlay.engine.egress import Answer, Egress, SystemLookup, permitted, read_url
+from outlay.engine.egress import Answer, Egress, permitted, read_url
+from outlay.engine.lookup import SystemLookup
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -260,23 +261,6 @@ async def test_a_name_whose_servers_are_silent_is_bounded() -> None:
     await client.close()
     assert answer == Answer(status="0", error="the endpoint did not answer in time")
     assert time.monotonic() - start < 2
-
-
-async def test_calls_for_one_name_share_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def slow(host: str) -> list[str]:
-        asked.append(host)
-        time.sleep(0.1)
-        return ["8.8.8.8"]
-
-    monkeypatch.setattr("outlay.engine.egress._addresses", slow)
-    lookup = SystemLookup()
-    assert await asyncio.gather(*(lookup("a.example") for _ in range(50))) == [["8.8.8.8"]] * 50
-    assert asked == ["a.example"]
-    await lookup("a.example")
-    lookup.close()
-    assert asked == ["a.example"] * 2, "the answer is not kept"
 
 
 @pytest.mark.parametrize("status", [201, 202, 204, 301, 302, 307, 308, 400, 410, 500, 503])

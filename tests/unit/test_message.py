@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import re
 
 import hypothesis.strategies as st
 import pytest
@@ -32,7 +33,41 @@ def test_what_somebody_else_wrote_stays_on_its_line(text: str) -> None:
     line = plain(text)
     assert len(line.splitlines()) <= 1
     assert line.isprintable() or line == ""
-    assert len(line) == len(text)
+    assert len(line.replace("[", "").replace("]", "")) == len(text.replace("[", "").replace("]", ""))
+
+
+PARTS = st.sampled_from(
+    ["http", "https:", "://", "//", "www", "WWW", ".", "\u3002", "evil", "evil.example", "com", "@", "/", "\\\\", "\0",
+     "mailto:", " ", "[", "]", "1", "e\u0301", "xn--p1ai", ":", "\u200b", "(", "x.y"]
+)  # fmt: skip
+LINKS = (
+    r"[a-z][a-z0-9+.-]*:(//|\\)",  # any scheme
+    r"\\\\",  # a share
+    r"www[.\u3002\uff0e\uff61]",
+    r"\S[.\u3002\uff0e\uff61][a-z]{2}",  # a host alone
+    r"mailto:",
+)
+"""What mail programs and chats make a link of, as far as ASCII letters go."""
+
+
+@given(st.one_of(ANY, st.lists(PARTS, max_size=12).map("".join)))
+@example("Urgent. Decide at https://outlay-approvals.evil.example/approvals/ap-1 instead")
+@example("see WWW.evil.example, evil.example/approve or \\\\evil\\share")
+@example("www.evil.example@x")
+@example("evil.example/@x")
+def test_nothing_that_somebody_else_wrote_is_a_link(text: str) -> None:
+    line = plain(text)
+    if re.fullmatch(r"[\w.+-]+@[\w.-]+", line) and not line.lower().startswith("www"):
+        assert line == text, "people are called by their addresses"
+        return
+    for link in LINKS:
+        assert re.search(link, line, re.IGNORECASE) is None, (link, line)
+    assert plain(line) == line, "doing it twice changes nothing"
+
+
+def test_what_is_no_link_stays_as_it_is() -> None:
+    for text in ("10.5 USDC", "e.g. this. Then: that", "approver.one@example.com", "12:30", "a/b", "supplier 7"):
+        assert plain(text) == text
 
 
 @given(ANY, ANY)

@@ -375,7 +375,8 @@ class Admissions:
         approvals.add_many(unit, [vars(each.approval) for each in admitted if each.approval is not None])
         self._counters.write()
         raised = [one for each in admitted for one in each.raised]
-        webhooks.emit_many(unit, raised, now=self._work.now, entropy=self._work.entropy)
+        # Each is about a payout or an approval that was made here.
+        webhooks.emit_many(unit, raised, now=self._work.now, entropy=self._work.entropy, are_new=True)
 
 
 def _paid_by(wallet: Row, opening: Opening) -> Opening:

@@ -7,7 +7,7 @@ from outlay.actions.present import only_given
 from outlay.actions.work import Work
 from outlay.core.event import iso
 from outlay.core.seams import Entropy, Instant
-from outlay.store import organizations, wallets, webhooks
+from outlay.store import organizations, recovery, wallets, webhooks
 from outlay.store.database import Row, Unit
 
 
@@ -66,10 +66,15 @@ def about_payout(work: Work, kind: str, row: Row, **more: Any) -> webhooks.Raise
     return webhooks.Raised(kind=kind, subject=row.id, data=data)
 
 
+DIFFERENCE = "reconciliation.difference"
+
+
 def difference(
     unit: Unit, wallet: Row, finding: str, *, now: Instant, entropy: Entropy, height: int | None = None, **more: Any
-) -> None:
-    """Tell that ledger, chain and journal do not say the same about a wallet.
+) -> bool:
+    """Stop a wallet about which ledger, chain and journal do not say the same, and tell of it.
+
+    Of a wallet that was stopped before, for whatever reason, each finding is told once; return False if it was.
 
     Args:
         unit: the unit.
@@ -80,6 +85,7 @@ def difference(
         height: of the final block they were compared at.
         more: ``asset``, ``symbol``, and base units as text that ``ledger`` and ``chain`` say.
     """
+    stopped = freeze_wallet(unit, wallet.id, finding, now=now, entropy=entropy)
     found = only_given(
         walletId=wallet.id,
         network=wallet.network,
@@ -88,5 +94,15 @@ def difference(
         finding=finding,
         **more,
     )
-    kind, data = "reconciliation.difference", {"difference": found}
-    webhooks.emit(unit, kind=kind, subject=wallet.id, data=data, now=now, entropy=entropy)
+    if not stopped:
+        told = [data["difference"] for data in recovery.told(unit, wallet.id, DIFFERENCE)]
+        about = next((each for each in told if each.get("asset") == found.get("asset")), None)
+        if about is not None and _said(about) == _said(found):
+            return False
+    webhooks.emit(unit, kind=DIFFERENCE, subject=wallet.id, data={"difference": found}, now=now, entropy=entropy)
+    return True
+
+
+def _said(found: dict[str, Any]) -> tuple[str, ...]:
+    """Return what a finding says, at whatever height."""
+    return (found["ledger"], found["chain"]) if "asset" in found else (found["finding"],)

@@ -48,10 +48,10 @@ def begin_export(act: Act, *, first: int) -> dict[str, Any]:
         InvalidInput: there is no such entry.
     """
     newest = audit.head(act.unit)
-    assert newest is not None, "the organization's first record is in the log"
+    ends = 1 if newest is None else newest.seq  # where nothing is in the log yet, it begins with the export
     before = None if first == 1 else audit.find(act.unit, first - 1)
-    if not 1 <= first <= newest.seq or (first > 1 and before is None):
-        raise InvalidInput(f"is a number from 1 to {newest.seq}", field="first")
+    if not 1 <= first <= ends or (first > 1 and before is None):
+        raise InvalidInput(f"is a number from 1 to {ends}", field="first")
     act.result_id = act.org.id
     act.log(EXPORTED, act.org.id, before=None, after={"first": first})
     last, start = audit.head(act.unit), audit.find(act.unit, 1)

@@ -22,9 +22,17 @@ from outlay.core.policy import Policy
 from outlay.core.policy_document import read_policy, wire_document
 from outlay.store import approvals, lanes, policy_history, transfers, users
 from outlay.store.database import Row, Unit
+from outlay.store.policy_history import Written
 
 NEEDED = ("Policies:Read", "Policies:Evaluations:Read")
-"""Who lacks one of these is told verdicts and kinds, but no thresholds, no sums, and no people."""
+"""Who lacks one of these is told the payout with its ``reason``, verdicts and kinds.
+
+Hidden are names, thresholds and sums of policies, tags, groups and decisions. ``reason`` is not: it tells whoever may
+read the payout why it was stopped, and with that the limit of the policy, or the person, that stopped this very payout.
+"""
+
+NEAR = 16
+"""Records about policies that are looked at on each side of a payout's instant, where the clock alone misleads."""
 
 TRIGGERED, PASSED, NOT_MATCHING, NOT_KEPT = "triggered", "passed", "not_matching", "not_kept"
 
@@ -33,18 +41,9 @@ TRIGGERED, PASSED, NOT_MATCHING, NOT_KEPT = "triggered", "passed", "not_matching
 class _Known:
     """The policies that were in force when a payout was judged first."""
 
-    seq: int  #: of the newest record then
+    seq: int  #: of the newest record then, as far as it is known
     policies: dict[str, Policy]  #: by id
     is_certain: bool  #: they are those whose digest was kept with the payout
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """Policies in force after a record."""
-
-    seq: int
-    at: int
-    documents: Mapping[str, tuple[int, dict[str, Any]]]  #: version and document by id
 
 
 def explain(unit: Unit, payout_id: str, config: Config, operations: Collection[str]) -> dict[str, Any]:
@@ -67,7 +66,7 @@ def explain(unit: Unit, payout_id: str, config: Config, operations: Collection[s
     steps = transfers.transitions(unit, payout_id)
     known = _in_force(unit, row)
     told = only_given(
-        payout=_payout(row, config, steps, is_whole=is_whole),
+        payout=present_payouts.payout(row, config),
         redacted=not is_whole,
         verdict=_verdict(row, kept, steps, is_whole=is_whole),
         price=_price(row),
@@ -79,13 +78,6 @@ def explain(unit: Unit, payout_id: str, config: Config, operations: Collection[s
         **_on_chain(unit, row),
     )
     return {"words": words_of(told), **told}
-
-
-def _payout(row: Row, config: Config, steps: Sequence[Row], *, is_whole: bool) -> dict[str, Any]:
-    document = present_payouts.payout(row, config)
-    if not is_whole and any(each.event in ("blocked", "denied", "accepted", "dismissed") for each in steps):
-        document.pop("reason", None)  # it names thresholds, or people
-    return document
 
 
 def _price(row: Row) -> dict[str, Any] | None:
@@ -119,33 +111,44 @@ def _in_force(unit: Unit, row: Row) -> _Known:
     """Return the policies in force when a payout was requested, as the records tell it.
 
     Two records of one instant, or clocks that differ a little, leave open which came first: the digest that was kept
-    with the payout decides.
+    with the payout decides, among the records nearest to its instant.
     """
-    state = _State(0, 0, {})
-    best: _State | None = None
-    matching: _State | None = None
-    for each in policy_history.written(unit):
-        rest = {key: value for key, value in state.documents.items() if key != each.policy_id}
-        if each.document is not None:
-            rest[each.policy_id] = (each.version, each.document)
-        state = _State(each.seq, each.at, rest)
-        if best is None or each.at <= row.requested_at:
-            best = state
-        versions = sorted((policy_id, version) for policy_id, (version, _) in state.documents.items())
-        if digest_of_set(versions) == row.policy_set and (matching is None or each.at <= row.requested_at):
-            matching = state
-    chosen = matching or best or state
+    newest = policy_history.newest_before(unit, row.requested_at)
+    by_clock = policy_history.standing(unit, newest)
+    if _is_set(row, by_clock):
+        return _known(newest, by_clock, is_certain=True)
+    for seq in policy_history.earlier(unit, newest, NEAR):
+        before = policy_history.standing(unit, seq - 1)
+        if _is_set(row, before):
+            return _known(newest, before, is_certain=True)
+    state = dict(by_clock)
+    for each in policy_history.later(unit, newest, NEAR):
+        state[each.policy_id] = each
+        if each.document is None:
+            del state[each.policy_id]
+        if _is_set(row, state):
+            return _known(each.seq, state, is_certain=True)
+    return _known(newest, by_clock, is_certain=not by_clock)
+
+
+def _is_set(row: Row, state: Mapping[str, Written]) -> bool:
+    versions = sorted((policy_id, each.version) for policy_id, each in state.items())
+    return bool(digest_of_set(versions) == row.policy_set)
+
+
+def _known(seq: int, state: Mapping[str, Written], *, is_certain: bool) -> _Known:
     policies = {
-        policy_id: read_policy(document, id=policy_id, version=version)
-        for policy_id, (version, document) in chosen.documents.items()
+        policy_id: read_policy(each.document, id=policy_id, version=each.version)
+        for policy_id, each in state.items()
+        if each.document is not None
     }
-    return _Known(chosen.seq, policies, matching is not None or not chosen.documents)
+    return _Known(seq, policies, is_certain)
 
 
 def _policies(unit: Unit, row: Row, kept: Sequence[Row], known: _Known, *, is_whole: bool) -> list[dict[str, Any]]:
     """Return every policy that was there at the request, or was asked later, and what became of it."""
     activity = activity_of(row.initiator_id)
-    tags = policy_history.tags_at(unit, row.wallet_id, _newest(unit, row, known))
+    tags = policy_history.tags_at(unit, row.wallet_id, known.seq)
     said: dict[str, list[Row]] = {}
     for each in kept:
         said.setdefault(each.policy_id, []).append(each)
@@ -161,12 +164,6 @@ def _policies(unit: Unit, row: Row, kept: Sequence[Row], known: _Known, *, is_wh
             result = NOT_KEPT if why is None else NOT_MATCHING
         found.append(_one(policy_id, policy, evaluations, result, why, is_whole=is_whole))
     return found
-
-
-def _newest(unit: Unit, row: Row, known: _Known) -> int:
-    """Return the number of the newest record when a payout was requested."""
-    from_clock = policy_history.newest_before(unit, row.requested_at)
-    return max(known.seq, from_clock)
 
 
 def _why_not(policy: Policy, wallet_id: str, tags: Sequence[str], activity: str) -> str | None:

@@ -19,11 +19,12 @@ from outlay.evidence.demand import VOTE
 from outlay.evidence.words import words
 from outlay.store import approvals, changes, notify, permissions, pools, transfers, users, wallets
 from outlay.store.database import Row, Unit
-from outlay.store.notify import APPROVAL, CHAT, MAIL, Draft
+from outlay.store.notify import APPROVAL, CHAT, MAIL, STORM, Draft
 
 CHANGE = "change.requested"
 
 PAGES: Mapping[str, str] = {
+    "audit.broken": "operate/alerts/audit-broken.md",
     "payout.delayed": "operate/alerts/payout-delayed.md",
     "payout.effect_mismatch": "operate/frozen-wallet.md",
     "wallet.frozen": "operate/alerts/wallet-frozen.md",
@@ -37,6 +38,14 @@ PAGES: Mapping[str, str] = {
 TOLD = frozenset({APPROVAL, CHANGE, *PAGES})
 EVENTS_MAX = 200
 """Events looked at in one step."""
+REMINDED_MAX = 200
+"""Approvals that wait that are looked at in one step."""
+EACH_MAX = 50
+"""Approvals that one caller's payouts wait for that are told of one by one; of more of them one message tells."""
+
+_LISTED_MAX = 20
+_LATE: Instant = 10 * SECOND
+"""How much earlier than it can be seen something may say that it was written."""
 
 _FACTS_MAX = 60
 _PAGE_TEXT_MAX = 4000
@@ -54,6 +63,7 @@ class News:
     drafts: Sequence[Draft]
     seq: int  #: up to this event
     is_all: bool  #: there is no newer one yet
+    reminded: str | None = None  #: up to this approval those that wait were looked at; None: to the last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +85,7 @@ class _Desk:
         return f"{plain(self.names.get(user_id, 'somebody who is not known'))} ({user_id})"
 
 
-def news(unit: Unit, config: Config, *, after: int, now: Instant, remind: bool) -> News:
+def news(unit: Unit, config: Config, *, after: int, now: Instant, remind: str | None) -> News:
     """Return what happened after event ``after`` that people have to be told.
 
     Args:
@@ -83,15 +93,16 @@ def news(unit: Unit, config: Config, *, after: int, now: Instant, remind: bool) 
         config: names the places.
         after: number of the newest event that was looked at.
         now: the current instant.
-        remind: also tell of approvals that wait and that nobody was told of for so long as ``remind_every_s`` says,
-            or ever.
+        remind: also look at ``REMINDED_MAX`` approvals that wait, those beyond this id, and tell of those that nobody
+            was told of for so long as ``remind_every_s`` says, or ever; None: do not.
     """
     newest = notify.newest(unit)
     rows = notify.events(unit, after=after, until=newest, kinds=TOLD, limit=EVENTS_MAX)
     is_all = len(rows) < EVENTS_MAX
     seq = newest if is_all else rows[-1].seq
-    if not rows and not remind:
-        return News(drafts=(), seq=seq, is_all=is_all)
+    reminds = remind is not None and is_all
+    if not rows and not reminds:
+        return News(drafts=(), seq=seq, is_all=is_all, reminded=remind)
     everyone = users.everyone(unit)
     known = people(unit)
     desk = _Desk(
@@ -105,30 +116,75 @@ def news(unit: Unit, config: Config, *, after: int, now: Instant, remind: bool) 
         ],
         names={row.id: row.username for row in everyone if row.deleted_at is None},
     )
+    asks = reminds or any(row.kind == APPROVAL for row in rows)
+    crowds = approvals.crowds(unit, more_than=EACH_MAX) if asks else []
+    crowded = {row.initiator_id for row in crowds}
     drafts: list[Draft] = []
     told: set[str] = set()
     for row in rows:
         if row.kind == APPROVAL:
             # An approval asked for twice in these events is told as it stands now, once.
             if row.subject not in told:
-                drafts += _ask(desk, approvals.find(unit, row.subject), reminds=False)
+                found = approvals.find(unit, row.subject)
+                if found is None or found.change_id is not None or found.initiator_id not in crowded:
+                    drafts += _ask(desk, found, reminds=False)
             told.add(row.subject)
         elif row.kind == CHANGE:
             drafts += _change_asked(desk, row)
         else:
             drafts += _page(desk, row)
-    if remind and is_all:
-        drafts += _reminders(desk, told, now)
-    return News(drafts=drafts, seq=seq, is_all=is_all)
+    if not reminds:
+        return News(drafts=drafts, seq=seq, is_all=is_all, reminded=remind)
+    page = approvals.pending_page(unit, after=remind or "", limit=REMINDED_MAX, without=crowded)
+    late = list(_reminders(desk, page, told, now))
+    if not remind:
+        late += _storms(desk, crowds, now)
+    reminded = page[-1].id if len(page) == REMINDED_MAX else None
+    return News(drafts=[*drafts, *notify.without_waiting(unit, late)], seq=seq, is_all=is_all, reminded=reminded)
 
 
-def _reminders(desk: _Desk, told: set[str], now: Instant) -> Iterator[Draft]:
-    last = notify.last_told(desk.unit)
+def _reminders(desk: _Desk, page: Sequence[Row], told: set[str], now: Instant) -> Iterator[Draft]:
+    last = notify.last_told(desk.unit, APPROVAL, [row.id for row in page])
     every = desk.config.notify.remind_every_s * SECOND
-    for row in approvals.pending(desk.unit):
+    for row in page:
         before = last.get(row.id)
         if row.id not in told and (before is None or (every and now - before >= every)):
             yield from _ask(desk, row, reminds=before is not None)
+
+
+def _storms(desk: _Desk, crowds: Sequence[Row], now: Instant) -> Iterator[Draft]:
+    """Tell of callers more of whose payouts wait than anybody reads one by one, when more came or it is time again."""
+    last = notify.last_told(desk.unit, STORM, [row.initiator_id for row in crowds])
+    every = desk.config.notify.remind_every_s * SECOND
+    for row in crowds:
+        before = last.get(row.initiator_id)
+        if before is None or row.newest > before - _LATE or (every and now - before >= every):
+            yield from _storm(desk, row)
+
+
+def _storm(desk: _Desk, crowd: Row) -> Iterator[Draft]:
+    """Ask everybody who can decide about some of a caller's payouts."""
+    oldest, asked = approvals.crowd(desk.unit, crowd.initiator_id, limit=_LISTED_MAX)
+    voters = sorted({each for row in asked for each in _voters(desk, row)})
+    lines = []
+    for row in oldest:
+        paid = transfers.get(desk.unit, row.transfer_id)
+        lines += [f"{amount_of(desk.config, paid)} to {checksum(paid.recipient)}", f"  {desk.link(row.id)}"]
+    where = f"{desk.config.server.public_url.rstrip('/')}/approvals"
+    text = "\n".join(
+        [
+            f"They are too many to be told of one by one. Asked for by {desk.name(crowd.initiator_id)}.",
+            "If that was not meant to be, deactivate the caller first.",
+            "",
+            "The oldest:",
+            *lines,
+            "",
+            f"All of them: {where}",
+        ]
+    )
+    name = plain(desk.names.get(crowd.initiator_id, crowd.initiator_id))
+    message = Message(title(f"{crowd.number} payouts of {name} wait for approval"), text)
+    yield from _deliver(desk, STORM, crowd.initiator_id, message, voters if desk.config.notify.mail_approvers else [])
 
 
 # Approvals
@@ -242,7 +298,8 @@ def _about_change(desk: _Desk, row: Row) -> Message:
 
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=True, sort_keys=True)
-    return text if len(text) <= _BODY_MAX else f"{text[:_BODY_MAX]} ... (cut: see the rest under the link)"
+    rest = "" if len(text) <= _BODY_MAX else " ... (cut: see the rest under the link)"
+    return plain(text[:_BODY_MAX]) + rest
 
 
 def _text(desk: _Desk, approval_id: str, facts: Sequence[tuple[str, str | None]]) -> str:
@@ -295,7 +352,7 @@ def _page(desk: _Desk, row: Row) -> Iterator[Draft]:
             f"What to do: docs/{PAGES[row.kind]}",
         ]
     )
-    message = Message(title(f"{row.kind}: {row.subject}"), text)
+    message = Message(title(f"{row.kind}: {plain(row.subject)}"), text)
     yield from _deliver(desk, row.kind, row.subject, message, [])
 
 
@@ -310,4 +367,4 @@ def _facts(value: Any, path: str = "") -> Iterator[str]:
             yield from _facts(member, f"{path}[{at}]")
     elif value is not None:
         # Of a URL its host is told: what follows may be what the endpoint knows its caller by.
-        yield f"{path}: " + _LINK.sub(r"\1/...", plain(value))
+        yield f"{path}: " + plain(_LINK.sub(r"\1/...", str(value)))

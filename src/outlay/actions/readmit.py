@@ -147,6 +147,12 @@ def _set_aside(work: Work, wallet: Row, asset: str, amount: int, fee_cap: int, t
     ledger.post(work.unit, lines, transfer_id=transfer_id, now=work.now, entropy=work.entropy)
 
 
+def take_back(work: Work, slot: Row) -> None:
+    """Undo the binding of a payout in doubt, for which the journal holds nothing; the mark on the payout stays."""
+    _release(work, slot)
+    recovery.give_back(work.unit, slot.wallet_id, slot.nonce)
+
+
 def _release(work: Work, slot: Row) -> None:
     """Take back a binding that was undone before anything was signed for it, after the copy was made."""
     if slot.state != "bound":

@@ -46,7 +46,7 @@ class SignedMessage:
     @property
     def nonce(self) -> str:
         """What the effect spends."""
-        return nonce_of(self.message, self.credential.uuid)
+        return nonce_of(self.message, self.credential.uuid) if self.seen is None else self.seen.nonce
 
     def check_signature(self, credential: Credential, *, origins: Collection[str]) -> None:
         """Check that ``credential`` signed this message.

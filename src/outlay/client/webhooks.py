@@ -208,7 +208,10 @@ class Seen(Protocol):
 
 
 class MemorySeen:
-    """Remembers in this process, until it ends: what comes again after a restart is not known."""
+    """Remembers in this process, until it ends: what comes again after a restart is not known.
+
+    Begin a new one when the sender's database was restored or made anew: its sequences begin again.
+    """
 
     def __init__(self, most: int = MOST, *, at_least_s: float = 2 * TOLERANCE_S) -> None:
         """Remember up to ``most`` events; none is forgotten before ``at_least_s`` seconds: rather no more are taken.
@@ -270,7 +273,11 @@ class MemorySeen:
 
 
 class SqliteSeen:
-    """Remembers in a SQLite file, which several processes of one computer may share."""
+    """Remembers in a SQLite file, which several processes of one computer may share.
+
+    Begin a new file when the sender's database was restored or made anew: its sequences begin again, and what is new
+    there would be taken for old.
+    """
 
     def __init__(self, path: Path | str) -> None:
         """Open or make the file."""

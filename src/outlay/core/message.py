@@ -20,6 +20,15 @@ _ADDRESS = re.compile(
     r"@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
 )
 
+_MAILBOX = re.compile(r"(?!(?i:www))[\w.+-]{1,64}@[\w.-]{1,253}")
+_LINKED = re.compile(
+    r":(?=[/\\])"  # https://
+    r"|\\(?=\\)"  # \\server\share
+    r"|(?<=\S)[.\u3002\uff0e\uff61](?=[^\W\d_]{2})"  # example.com, without a scheme
+    r"|(?i:(?<=www)[.\u3002\uff0e\uff61])"
+    r"|(?i:(?<=mailto):)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -34,14 +43,23 @@ def is_address(text: str) -> bool:
     return len(text) <= _ADDRESS_MAX and _ADDRESS.fullmatch(text) is not None
 
 
-def plain(text: object) -> str:
-    """Return somebody else's text on one line, with a mark in the place of what does not print as itself."""
+def one_line(text: object) -> str:
+    """Return a text on one line, with a mark in the place of what does not print as itself."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(text))
+
+
+def plain(text: object) -> str:
+    """Return somebody else's text on one line, written so that no program that shows it makes a link of a part.
+
+    A plain e-mail address stays as it is: it is what people are called.
+    """
+    line = one_line(text)
+    return line if _MAILBOX.fullmatch(line) else _LINKED.sub(r"[\g<0>]", line)
 
 
 def title(text: str) -> str:
     """Return a title: one line, cut where it is too long."""
-    line = plain(text)
+    line = one_line(text)
     return line if len(line) <= TITLE_MAX else line[: TITLE_MAX - 1] + "…"
 
 

@@ -142,8 +142,8 @@ class Balance:
 
     def _differ(self, unit: Unit, wallet: Row, finding: str, height: int, **more: str) -> None:
         """Stop a wallet about which ledger and chain differ, and tell of it."""
-        if self._stop(unit, wallet.id, finding):
-            difference(unit, wallet, finding, now=self._clock.now(), entropy=self._entropy, height=height, **more)
+        if difference(unit, wallet, finding, now=self._clock.now(), entropy=self._entropy, height=height, **more):
+            log.error("wallet_frozen", wallet=wallet.id, message=finding)
 
     def _accept(self, unit: Unit, wallet: Row, asset: Asset, missing: int, *, accepted: bool) -> bool:
         """Correct the ledger where recovery supposed too much, or a person accepted a loss; tell whether it was."""

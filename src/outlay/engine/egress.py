@@ -6,7 +6,6 @@ And the address a socket is about to connect to is judged once more, which also 
 """
 
 import asyncio
-import concurrent.futures
 import ipaddress
 import re
 import socket
@@ -21,6 +20,7 @@ from yarl import URL
 
 from outlay.core.errors import InvalidInput
 from outlay.core.event import NO_ANSWER
+from outlay.engine.lookup import SystemLookup
 
 CONNECT_S, TOTAL_S = 3.0, 10.0
 """Limits of one call: until connected (names included), and altogether."""
@@ -41,7 +41,6 @@ _URL = re.compile(
     r"(?:[/?].*)?"
 )
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
-_LOOKUPS = 16
 
 
 def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
@@ -167,45 +166,6 @@ def _literal(host: str) -> _Address | None:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
-
-
-class SystemLookup:
-    """The operating system's resolver, in threads of its own, with no cache.
-
-    Calls that ask for the same name at the same time share one thread, so that a name whose servers are dead
-    cannot take all of them.
-    """
-
-    def __init__(self) -> None:
-        self._threads = concurrent.futures.ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
-        self._running: dict[str, asyncio.Future[list[str]]] = {}
-
-    async def __call__(self, host: str) -> list[str]:
-        """Return all addresses of ``host``. Raises OSError if it has none."""
-        running = self._running.get(host)
-        if running is None:
-            loop = asyncio.get_running_loop()
-            running = loop.run_in_executor(self._threads, _addresses, host)
-            self._running[host] = running
-            running.add_done_callback(lambda done: self._forget(host, done))
-        return await asyncio.shield(running)
-
-    def _forget(self, host: str, done: asyncio.Future[list[str]]) -> None:
-        self._running.pop(host, None)
-        if not done.cancelled():
-            done.exception()  # nobody may be waiting any more; an unread exception would be logged
-
-    def close(self) -> None:
-        """Let go of the threads without waiting for the network."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _addresses(host: str) -> list[str]:
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except UnicodeError as error:  # a label of more than 63 characters
-        raise OSError(str(error)) from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class _GuardedResolver(AbstractResolver):

@@ -12,7 +12,7 @@ from email.policy import SMTP
 from urllib.parse import urlsplit
 
 from outlay.config import Config
-from outlay.core.message import is_address, plain, together
+from outlay.core.message import is_address, one_line, together
 from outlay.core.seams import SECOND
 from outlay.store.notify import Envelope
 
@@ -113,14 +113,14 @@ def reason(error: Exception) -> str:
     """Return what went wrong, on one line."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         answers: Mapping[str, tuple[int, bytes]] = error.recipients
-        return plain("; ".join(f"{code} {text.decode(errors='replace')}" for code, text in answers.values()))[
+        return one_line("; ".join(f"{code} {text.decode(errors='replace')}" for code, text in answers.values()))[
             :ERROR_MAX
         ]
     if isinstance(error, smtplib.SMTPAuthenticationError):
         return f"the mail server refused the login ({error.smtp_code})"
     if isinstance(error, smtplib.SMTPResponseException):
         said = error.smtp_error if isinstance(error.smtp_error, str) else error.smtp_error.decode(errors="replace")
-        return plain(f"{error.smtp_code} {said}")[:ERROR_MAX]
+        return one_line(f"{error.smtp_code} {said}")[:ERROR_MAX]
     if isinstance(error, ssl.SSLError):
-        return plain(f"no TLS connection could be made: {error.reason or error}")[:ERROR_MAX]
-    return plain(str(error) or type(error).__name__)[:ERROR_MAX]
+        return one_line(f"no TLS connection could be made: {error.reason or error}")[:ERROR_MAX]
+    return one_line(str(error) or type(error).__name__)[:ERROR_MAX]

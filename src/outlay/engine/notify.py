@@ -87,6 +87,8 @@ class Collect:
         self._db, self._clock, self._config = db, clock, config
         self._seen: int | None = None
         self._reminded_at: Instant = 0
+        self._reminded: str | None = None
+        """Up to this approval people are being reminded; None: nobody is, until it is time."""
         self._swept_at: Instant = 0
 
     async def step(self) -> bool:
@@ -98,7 +100,9 @@ class Collect:
             noted = await self._db.write(_begin)
             self._reminded_at = 0
         after = noted if self._seen is None else max(noted, self._seen)
-        remind = now - self._reminded_at >= MINUTE
+        remind = self._reminded
+        if remind is None and now - self._reminded_at >= MINUTE:
+            remind = ""
         found = await self._db.read(lambda unit: news(unit, self._config, after=after, now=now, remind=remind))
         sweeps = now - self._swept_at >= HOUR
         if found.drafts or sweeps or found.seq - noted >= CURSOR_BEHIND:
@@ -112,9 +116,10 @@ class Collect:
             await self._db.write(keep)
             self._swept_at = now if sweeps else self._swept_at
         self._seen = found.seq
-        if remind and found.is_all:
+        self._reminded = found.reminded
+        if remind is not None and found.reminded is None:
             self._reminded_at = now
-        return not found.is_all
+        return not found.is_all or bool(found.reminded)
 
 
 def _begin(unit: Unit) -> int:
@@ -134,14 +139,16 @@ class Courier:
     async def step(self) -> bool:
         """Send what is due; tell whether anything was."""
         now = self._clock.now()
-        if not await self._db.read(lambda unit: notify.is_due(unit, self._name, now=now)):
-            return False
         most = self._config.notify.per_minute_max
-        envelopes = await self._db.write(
-            lambda unit: notify.pack(unit, self._name, now=now, per_minute_max=most, limit=AT_ONCE)
+        # All that has to be looked for is looked for here: a write is for what changes, others wait for it.
+        plan = await self._db.read(
+            lambda unit: notify.plan(unit, self._name, now=now, per_minute_max=most, limit=AT_ONCE)
         )
+        if plan.moot or plan.parts:
+            await self._db.write(lambda unit: notify.pack(unit, plan, now=now))
+        envelopes = await self._db.read(lambda unit: notify.envelopes(unit, self._name, plan.numbers, now=now))
         if not envelopes:
-            return False
+            return bool(plan.moot)
         outcomes = await self._channel.send(envelopes)
         given_up = await self._db.write(lambda unit: notify.mark(unit, outcomes, now=self._clock.now()))
         for number, error in outcomes.items():

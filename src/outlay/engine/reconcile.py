@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from outlay.actions.alarms import difference, freeze_wallet
+from outlay.actions.alarms import difference
 from outlay.chains import Chain
 from outlay.config import Config
 from outlay.core.asset import Asset
@@ -138,20 +138,18 @@ class Reconcile:
                 known = journal.get(held.wallet.id, {})
                 # Slots appear here before the journal holds them, and the journal was read first.
                 missing = [nonce for nonce, slot in known.items() if not _is_known(slot, held.slots.get(nonce))]
-                if missing and held.wallet.frozen_reason is None:
+                if missing:
                     reason = f"the signer's journal holds nonces of this wallet otherwise: {_list(missing)}"
-                    log.error("journal_differs", wallet=held.wallet.id, message=reason)
-                    await self._db.write(partial(self._differ, wallet=held.wallet, finding=reason))
-                    found = True
+                    if await self._db.write(partial(self._differ, wallet=held.wallet, finding=reason)):
+                        log.error("journal_differs", wallet=held.wallet.id, message=reason)
+                        found = True
         except SignerUnavailable as error:
             log.warning("not_reconciled", message=error.message)
         return found
 
-    def _differ(self, unit: Unit, *, wallet: Row, finding: str) -> None:
-        """Stop a wallet about which journal and database differ, and tell of it."""
-        seams: dict[str, Any] = {"now": self._clock.now(), "entropy": self._entropy}
-        if freeze_wallet(unit, wallet.id, finding, **seams):
-            difference(unit, wallet, finding, **seams)
+    def _differ(self, unit: Unit, *, wallet: Row, finding: str) -> bool:
+        """Stop a wallet about which journal and database differ, and tell of it; return whether that was news."""
+        return difference(unit, wallet, finding, now=self._clock.now(), entropy=self._entropy)
 
     async def reconcile(self) -> dict[str, Any]:
         """Return everything, as JSON values.

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from outlay.actions.readmit import Kept, SignedBefore, readmit
+from outlay.actions.readmit import Kept, SignedBefore, readmit, take_back
 from outlay.actions.rebuild import apply_records, replace_token
 from outlay.actions.work import Work
 from outlay.config import Config
@@ -22,9 +22,9 @@ from outlay.engine.guard import freeze
 from outlay.evidence.canonical import read_canonical
 from outlay.evidence.history import History, Replay
 from outlay.evidence.record import record_hash
-from outlay.signer import JournalSlot, Signer, SignerStatus, Why
+from outlay.signer import JournalSlot, SignedAttempt, Signer, SignerStatus, Why
 from outlay.store import lanes, organizations, recovery, stops, wallets
-from outlay.store.database import Database, Unit
+from outlay.store.database import Database, Row, Unit
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ class Knows(Enum):
     """What the tables know of what the signer's journal holds."""
 
     ALL = auto()
-    SLOTS = auto()  #: every slot, perhaps not everything that was signed for it: what a crash leaves
+    SLOTS = auto()  #: everything that was asked of the signer, perhaps not its answers: what a crash leaves
     LESS = auto()  #: they are an older copy
 
 
@@ -93,9 +93,9 @@ class Recover:
             log.warning("journal_not_seeded", journal=status.journal_id)
             return Recovered(records=applied, slots=0)
         # First of all: what somebody asked of the signer before must not be signed behind the journal's back.
-        fences = await self._outrun(await self._how_far(status))
+        fences = await self._outrun(Knows.LESS if applied else await self._how_far(status))
         status = await self._signer.status()
-        missing = await self._recover_slots(status, history)
+        missing = await self._recover_slots(status, history, fences)
         await self._begin_lanes(status, history)
         await self._raise_fences(fences)
         await self._db.write(lambda unit: stops.set_mark(unit, journal_id=status.journal_id, sequence=status.sequence))
@@ -190,22 +190,28 @@ class Recover:
     async def _how_far(self, status: SignerStatus) -> Knows:
         """Return what the tables know of what the journal holds."""
         journal_id, after = await self._db.read(stops.mark)
-        if (journal_id, after) == (status.journal_id, status.sequence):
-            return Knows.ALL
-        if journal_id != status.journal_id:
+        if await self._db.read(recovery.doubted_slots) or journal_id != status.journal_id:
             return Knows.LESS
-        while page := await self._signer.slots(after=after, limit=PAGE):
-            if await self._db.read(lambda unit, page=page: any(_is_unknown(unit, slot) for slot in page)):  # type: ignore[misc]
+        if after == status.sequence:
+            return Knows.ALL
+        seen = after
+        while page := await self._signer.touched(after=seen, limit=PAGE):
+
+            def is_older(unit: Unit, page: Sequence[JournalSlot] = page) -> bool:
+                return any(_is_unknown(unit, slot, after=after) for slot in page)
+
+            if await self._db.read(is_older):
                 return Knows.LESS
-            after = page[-1].attempts[0].sequence
+            for slot in page:
+                seen = slot.next_after(seen)
         return Knows.SLOTS
 
     async def _outrun(self, knows: Knows) -> dict[str, int]:
         """Tell the signer of higher fences where that is needed, and return them by wallet.
 
         Those of an older copy of the database are too low. And where the journal knows more, requests may still be
-        under way that this database does not know of: the new fence is far above any that they can carry. Where every
-        slot is known, what is under way may be the work of a process that lives: it keeps the lanes it holds.
+        under way that this database does not know of: the new fence is far above any that they can carry. Where all
+        that was asked for is known, what is under way may be the work of a process that lives: it keeps its lanes.
         """
         raised = {}
         for wallet in await self._db.read(wallets.everything):
@@ -244,21 +250,47 @@ class Recover:
 
     # Slots
 
-    async def _recover_slots(self, status: SignerStatus, history: History) -> int:
+    async def _recover_slots(self, status: SignerStatus, history: History, fences: dict[str, int]) -> int:
         journal_id, after = await self._db.read(stops.mark)
         if journal_id != status.journal_id:
             after = 0
-        if after == status.sequence:
-            return 0
-        slots = await self._touched(after)
-        if await self._db.read(lambda unit: any(_is_unknown(unit, slot) for slot in slots)):
-            await self._db.write(recovery.doubt_unsigned)
+        slots = [] if after == status.sequence else await self._touched(after)
+
+        def doubt(unit: Unit) -> None:
+            if any(_is_unknown(unit, slot, after=after) for slot in slots):
+                recovery.doubt_unsigned(unit)
+
+        if slots:
+            await self._db.write(doubt)
+        await self._take_back(fences)
         missing = 0
         for start in range(0, len(slots), PAGE):
             page = slots[start : start + PAGE]
             missing += await self._readmit(history, page)
             fault("recover.after_slots")
         return missing
+
+    async def _take_back(self, fences: dict[str, int]) -> None:
+        """Undo the bindings of payouts in doubt, unless the journal shows that they were signed."""
+        # A wallet without a fence is none of this signer's.
+        doubted = [slot for slot in await self._db.read(recovery.doubted_slots) if slot.wallet_id in fences]
+        asked = {slot.id for slot in doubted}
+        signed: set[str] = set()
+        for wallet_id in sorted({slot.wallet_id for slot in doubted}):
+            names = [slot.transfer_id for slot in doubted if slot.wallet_id == wallet_id]
+            signed |= await self._signer.journaled(wallet_id, fences[wallet_id], names)
+
+        def run(unit: Unit) -> None:
+            work = self._work(unit)
+            organizations.lock_shared(unit)
+            for slot in recovery.doubted_slots(unit):
+                if slot.transfer_id in signed:
+                    recovery.trust_again(unit, slot.transfer_id)
+                elif slot.id in asked:
+                    take_back(work, slot)
+
+        if doubted:
+            await self._db.write(run)
 
     async def _touched(self, after: int) -> list[JournalSlot]:
         """Return the slots that have attempts above ``after``, in the order of their first ones."""
@@ -349,6 +381,31 @@ def _kept(slot: JournalSlot) -> Kept:
     )
 
 
-def _is_unknown(unit: Unit, slot: JournalSlot) -> bool:
-    """Tell whether a slot is not in the tables at all: then they are an older copy, not what a crash left."""
-    return recovery.find_slot(unit, slot.wallet_id, slot.nonce) is None
+def _is_unknown(unit: Unit, slot: JournalSlot, *, after: int) -> bool:
+    """Tell whether the signer was asked for something that is not in the tables: then they are an older copy.
+
+    What is asked for is stored before, so a crash leaves of it what was to be signed, if not the bytes. Only of what is
+    final that was dropped.
+
+    Args:
+        unit: the database unit.
+        slot: that has attempts above ``after``.
+        after: how far the journal is known.
+    """
+    row = recovery.find_slot(unit, slot.wallet_id, slot.nonce)
+    if row is None or row.transfer_id != slot.transfer_id:
+        return True
+    if row.state == "final":
+        return False
+    here = lanes.attempts(unit, row.id)
+    stored = {each.hash for each in here if each.raw is not None}
+    asked = {_asked(each) for each in here if each.raw is None}
+    fresh = [each for each in slot.attempts if each.sequence > after and each.hash not in stored]
+    # There is never more than one to be signed for a slot.
+    return len(fresh) > 1 or any(_asked(each) not in asked for each in fresh)
+
+
+def _asked(attempt: Row | SignedAttempt) -> tuple[str | int, ...]:
+    """Return what an attempt was asked for with, of a row or of the journal."""
+    fees = (attempt.gas_limit, attempt.max_fee_per_gas, attempt.max_priority_fee_per_gas)
+    return (str(attempt.purpose), *fees)

@@ -31,6 +31,11 @@ WHOLE, NOT_WHOLE, UNREADABLE, DECLARED = 0, 1, 2, 3
 """What the check ends with. ``DECLARED``: all that is there holds together, and it says itself what is missing."""
 
 LINE_MAX = 64 * 1024
+"""Bytes of a line that are read; no entry comes near it (``store.audit.ENTRY_MAX``)."""
+
+Lost = tuple[Mapping[str, Any], int]
+"""An anchor that an entry calls lost, and the instant of that entry."""
+
 _ENTRY = ("action", "actor", "after", "at", "before", "evidence", "request", "seq", "subject")
 
 
@@ -227,7 +232,7 @@ def verify_log(
     wanted = set() if kept is None else {each["seq"] for each in kept.found if each["segment"] == header["segment"]}
     checked = Checked(org=header["org"], root=header["root"], first=first, last=first - 1, head=header["prev"])
     seen: dict[int, str] = {}
-    named: list[dict[str, Any]] = []
+    named: list[Lost] = []
     for line in reading:
         if line.startswith(b'{"end":'):
             _end(line, reading, checked)
@@ -293,23 +298,30 @@ def _end(line: bytes, rest: Iterator[bytes], checked: Checked) -> None:
         raise LogBroken("something follows the end of the file", field="file")
 
 
-def _declare(entry: Mapping[str, Any], checked: Checked, named: list[dict[str, Any]]) -> None:
+def _declare(entry: Mapping[str, Any], checked: Checked, named: list[Lost]) -> None:
     after = entry["after"] or {}
     lost = after.get("lost")
     if isinstance(lost, dict):
-        named.append(lost)
+        named.append((lost, entry["at"]))
     what = "" if not isinstance(lost, dict) else f"; the newest anchor was of entry {lost.get('seq')}"
     checked.declared.append(f"entry {entry['seq']} ({entry['action']}): {after.get('why', '')}{what}")
 
 
-def _compare(
-    kept: Anchors, segment: str, checked: Checked, seen: Mapping[int, str], named: Sequence[Mapping[str, Any]]
-) -> None:
+def excuses(lost: Mapping[str, Any], said_at: int, anchor: Mapping[str, Any]) -> bool:
+    """Tell whether an entry of ``said_at`` that names ``lost`` says that an anchor's entry is gone.
+
+    It is if that one or a later one is; but no entry says anything of anchors after itself that it does not name.
+    """
+    at = lost.get("at")
+    is_later = type(at) is int and min(at, said_at) > anchor["at"]
+    return is_later or all(lost.get(name) == anchor[name] for name in ("segment", "seq", "hash"))
+
+
+def _compare(kept: Anchors, segment: str, checked: Checked, seen: Mapping[int, str], named: Sequence[Lost]) -> None:
     """Check that every anchor agrees, or is of what the log says is lost."""
-    places = ("segment", "seq", "hash")
     excused = -1
     for index, anchor in enumerate(kept.found):
-        if any(all(lost.get(name) == anchor[name] for name in places) for lost in named):
+        if any(excuses(lost, said_at, anchor) for lost, said_at in named):
             excused = index
     checked.anchored, checked.key = 0, kept.key
     for index, anchor in enumerate(kept.found):

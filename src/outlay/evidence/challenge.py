@@ -4,6 +4,7 @@ The client sees 43 opaque characters; whoever holds the preimage can recompute t
 of its own: a login can never be replayed as an action. Nothing here knows keys or signatures.
 """
 
+import functools
 import hashlib
 import unicodedata
 from dataclasses import dataclass
@@ -278,6 +279,7 @@ def _challenge(domain: str, document: dict[str, Any]) -> str:
     return to_base64url(hashlib.sha256(domain.encode("ascii") + b"\n" + canonical(document)).digest())
 
 
+@functools.lru_cache(maxsize=256)
 def normalize_path(path: str, *, field: str = "userActionHttpPath") -> str:
     """Return the path a signature covers: no query or fragment, percent escapes read once.
 

@@ -5,6 +5,7 @@ of a batch, ``{index, count, path, item}``: then the message stands for the dige
 this one is among them. So the proof of a row needs no other row.
 """
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def is_http(document: object) -> bool:
     return isinstance(document, Mapping) and document.get("kind") == KIND
 
 
+@functools.lru_cache(maxsize=256)
 def path_of(target_uri: str) -> str:
     """Return the path of an absolute address without query or fragment, as ``normalize_path`` returns it.
 

@@ -1,7 +1,7 @@
 """Approvals and the decisions of people."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -49,6 +49,37 @@ def update(unit: Unit, approval_id: str, **values: Any) -> None:
 def pending(unit: Unit) -> Sequence[sa.Row[Any]]:
     """Return every approval that waits for people."""
     return unit.execute(sa.select(approval).where(approval.c.status == "Pending")).all()
+
+
+def pending_page(unit: Unit, *, after: str, limit: int, without: Collection[str] = ()) -> Sequence[sa.Row[Any]]:
+    """Return approvals that wait for people, in the order of their ids, beyond ``after``.
+
+    Those of payouts of the users in ``without`` are left out.
+    """
+    query = sa.select(approval).where(approval.c.status == "Pending", approval.c.id > after)
+    if without:
+        query = query.where(approval.c.change_id.is_not(None) | approval.c.initiator_id.not_in(sorted(without)))
+    return unit.execute(query.order_by(approval.c.id).limit(limit)).all()
+
+
+def crowds(unit: Unit, *, more_than: int) -> Sequence[sa.Row[Any]]:
+    """Return ``initiator_id``, ``number`` and ``newest`` (instant) of users more than so many of whose payouts wait."""
+    columns = sa.func.count().label("number"), sa.func.max(approval.c.created_at).label("newest")
+    return unit.execute(
+        sa.select(approval.c.initiator_id, *columns)
+        .where(approval.c.status == "Pending", approval.c.transfer_id.is_not(None))
+        .group_by(approval.c.initiator_id)
+        .having(sa.func.count() > more_than)
+        .order_by(approval.c.initiator_id)
+    ).all()
+
+
+def crowd(unit: Unit, initiator_id: str, *, limit: int) -> tuple[Sequence[sa.Row[Any]], Sequence[sa.Row[Any]]]:
+    """Return the oldest approvals that a user's payouts wait for, and one of each set of groups that is asked."""
+    mine = approval.c.status == "Pending", approval.c.transfer_id.is_not(None), approval.c.initiator_id == initiator_id
+    oldest = sa.select(approval).where(*mine).order_by(approval.c.created_at, approval.c.id).limit(limit)
+    one = sa.select(sa.func.min(approval.c.id)).where(*mine).group_by(approval.c.groups_digest)
+    return unit.execute(oldest).all(), unit.execute(sa.select(approval).where(approval.c.id.in_(one))).all()
 
 
 def expired(unit: Unit, *, now: int, limit: int) -> Sequence[sa.Row[Any]]:

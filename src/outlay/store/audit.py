@@ -7,23 +7,29 @@ entries along.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
 
-from outlay.core.audit import BEGUN, ENGINE, NO_ENTRY, Entry, entry_hash, entry_text, small_json
+from outlay.core.audit import BEGUN, CONTINUED, ENGINE, LOST, NO_ENTRY, Entry, entry_hash, entry_text, small_json
+from outlay.core.errors import InvariantBroken
 from outlay.store.database import Unit
+from outlay.store.prepared import Prepared
 from outlay.store.schema import organization
 from outlay.store.schema_audit import audit_entry, audit_state
 
 FIRST = "the deployment began to keep it"
 REBUILT = "the database was made anew out of the signer's journal"
 
+ENTRY_MAX = 8192
+"""Characters of an entry's text, well below what checks read (``evidence.audit_log.LINE_MAX``)."""
+
 SCAN_MAX = 10_000
 """Entries that one page looks through: what is rare is found over several pages."""
 
 _HEAD = sa.select(audit_entry.c.seq, audit_entry.c.hash, audit_entry.c.at).order_by(audit_entry.c.seq.desc()).limit(1)
-_ADD = sa.insert(audit_entry)
+_ADD = Prepared(sa.insert(audit_entry))
 _AT = sa.select(audit_entry).where(audit_entry.c.seq == sa.bindparam("seq"))
 _AFTER = (
     sa.select(audit_entry)
@@ -86,7 +92,10 @@ def add_many(unit: Unit, entries: Sequence[Entry], *, now: int) -> int:
             "evidence": evidence,
             "request": request,
         }
-        prev = entry_hash(prev, entry_text(**values))
+        text = entry_text(**values)
+        if len(text) > ENTRY_MAX:
+            text = _shorten(values)
+        prev = entry_hash(prev, text)
         values["hash"] = prev
         rows.append(values)
     # What is empty in all of them is left out: each column costs time for each row.
@@ -94,8 +103,24 @@ def add_many(unit: Unit, entries: Sequence[Entry], *, now: int) -> int:
     for row in rows if empty else ():
         for name in empty:
             del row[name]
-    unit.execute(_ADD, rows)
+    _ADD.run(unit, rows)
     return seq
+
+
+def _shorten(values: dict[str, Any]) -> str:
+    """Put digests into the place of what is long, and return the entry's text.
+
+    Raises:
+        InvariantBroken: it is too long all the same.
+    """
+    for name in ("before", "after"):
+        member = values[name]
+        if member is not None and len(member) > ENTRY_MAX // 4:
+            values[name] = small_json({"length": len(member), "sha256": sha256(member.encode("ascii")).hexdigest()})
+    text = entry_text(**values)
+    if len(text) > ENTRY_MAX:
+        raise InvariantBroken(f"an entry of the audit log, {values['action']}, is longer than {ENTRY_MAX} characters")
+    return text
 
 
 def begin_again(unit: Unit, *, now: int) -> None:
@@ -164,6 +189,16 @@ def newest_of(unit: Unit, action: str) -> sa.Row[Any] | None:
     """Return the newest entry of this name, or None."""
     query = sa.select(audit_entry).where(audit_entry.c.action == action).order_by(audit_entry.c.seq.desc()).limit(1)
     return unit.execute(query).one_or_none()
+
+
+def lost(unit: Unit) -> list[tuple[dict[str, Any], int]]:
+    """Return the anchors that entries by a person, or by a server whose database was made anew, say are lost, and when.
+
+    Goes over the whole table: only for a log that does not agree with an anchor.
+    """
+    query = sa.select(audit_entry.c.after, audit_entry.c.at).where(audit_entry.c.action.in_((CONTINUED, LOST)))
+    named = [(json.loads(row.after or "{}").get("lost"), row.at) for row in unit.execute(query)]
+    return [(anchor, at) for anchor, at in named if isinstance(anchor, dict)]
 
 
 def first_since(unit: Unit, instant: int) -> int:

@@ -74,8 +74,11 @@ _ADD_PLACES = (
     .values(admitted=organization.c.admitted + sa.bindparam("more"))
     .returning(organization.c.admitted)
 )
-_WRITE_OPEN = sa.update(velocity_counter).where(
-    velocity_counter.c.policy_id == sa.bindparam("of_policy"), velocity_counter.c.scope_key == sa.bindparam("of_key")
+_WRITE_OPEN = Prepared(
+    sa.update(velocity_counter).where(
+        velocity_counter.c.policy_id == sa.bindparam("of_policy"),
+        velocity_counter.c.scope_key == sa.bindparam("of_key"),
+    )
 )
 _ADD_ENTRIES, _ADD_ROWS = Prepared(sa.insert(velocity_entry)), Prepared(sa.insert(counter_entry))
 _WAIT = sa.update(transfer).where(transfer.c.id == sa.bindparam("of_id"))
@@ -230,7 +233,6 @@ class Counters:
             else:
                 signed = {"last_at": 0, "signed_value": 0, "signed_count": 0, "signed_unknown": 0}
                 fresh.append({"policy_id": policy_id, "scope_key": key, **values, **signed})
-        if changed:
-            self._unit.execute(_WRITE_OPEN, changed)
+        _WRITE_OPEN.run(self._unit, changed)
         if fresh:
             self._unit.execute(sa.insert(velocity_counter), fresh)

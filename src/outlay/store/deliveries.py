@@ -77,7 +77,8 @@ _ATTEMPTS = (
 )
 _newer = delivery.alias("newer")
 _GIVEN_UP = (
-    delivery.c.state == FAILED,
+    # Written out, not bound: SQLite takes a partial index only for what it can read.
+    delivery.c.state == sa.literal_column(f"'{FAILED}'"),
     delivery.c.next_attempt_at.is_(None),
     ~sa.exists().where(
         _newer.c.webhook_id == delivery.c.webhook_id,
@@ -265,10 +266,17 @@ def parked(unit: Unit, *, limit: int = PAGE) -> list[Delivery]:
     return [_delivery(row) for row in rows]
 
 
-def parked_events(unit: Unit, webhook_id: str, *, limit: int) -> list[tuple[str, str]]:
-    """Return id and kind of up to ``limit`` events that one endpoint was told of in vain, the oldest first."""
+def parked_events(
+    unit: Unit, webhook_id: str, *, limit: int, among: Sequence[str] | None = None
+) -> list[tuple[str, str]]:
+    """Return id and kind of up to ``limit`` events that one endpoint was told of in vain, the oldest first.
+
+    There may be very many, and all are looked at: call it in a read, unless ``among`` names the few that matter.
+    """
     query = sa.select(delivery.c.event_id, delivery.c.kind).join(event, event.c.id == delivery.c.event_id)
     query = query.where(delivery.c.webhook_id == webhook_id, *_GIVEN_UP)
+    if among is not None:
+        query = query.where(delivery.c.event_id.in_(among))
     return [(row.event_id, row.kind) for row in unit.execute(query.order_by(event.c.seq).limit(limit))]
 
 

@@ -146,7 +146,7 @@ def _read(cursor: str, *, field: str) -> tuple[int, str]:
     except (ValueError, binascii.Error):
         raise _no_cursor(field) from None
     seq, _, name = text.partition("/")
-    if not seq.isdecimal() or len(seq) > 18 or not name:
+    if not seq.isdecimal() or len(seq) > 18 or not name or not name.isprintable():
         raise _no_cursor(field)
     return int(seq), name
 

@@ -14,6 +14,9 @@ from outlay.store.schema_notify import notify_cursor, notify_message
 
 MAIL, CHAT = "mail", "chat"
 APPROVAL = "policy.approval.pending"
+STORM = "approvals"
+"""Kind of a message that tells of all approvals that one caller's payouts wait for; it is about the caller."""
+
 WAITING, SENT, MOOT, FAILED = "waiting", "sent", "moot", "failed"
 TOGETHER_MAX = 1000
 """Most messages that go as one."""
@@ -45,6 +48,15 @@ class Envelope:
     messages: Sequence[Message]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be done for a channel; messages by number."""
+
+    moot: Sequence[int]  #: ask for decisions that nobody needs any more
+    parts: Sequence[Sequence[int]]  #: those that go into one new envelope each
+    numbers: Sequence[int]  #: of envelopes, new ones too, that are to be sent
+
+
 def cursor(unit: Unit) -> int | None:
     """Return the number of the newest event that was looked at, or None if none ever was."""
     return unit.execute(sa.select(notify_cursor.c.seq)).scalar_one_or_none()
@@ -67,15 +79,21 @@ def events(unit: Unit, *, after: int, until: int, kinds: Collection[str], limit:
     return unit.execute(query.order_by(event.c.seq).limit(limit)).all()
 
 
-def last_told(unit: Unit) -> Mapping[str, Instant]:
-    """Return when a message about each approval that waits was written last; those without one are not in it."""
-    query = (
-        sa.select(notify_message.c.about, sa.func.max(notify_message.c.at).label("at"))
-        .join(approval, approval.c.id == notify_message.c.about)
-        .where(approval.c.status == "Pending", notify_message.c.kind == APPROVAL)
-        .group_by(notify_message.c.about)
-    )
-    return {row.about: row.at for row in unit.execute(query)}
+def last_told(unit: Unit, kind: str, abouts: Sequence[str]) -> Mapping[str, Instant]:
+    """Return when a message of a kind was written last about each of these; those without one are not in it."""
+    about = notify_message.c.about
+    query = sa.select(about, sa.func.max(notify_message.c.at).label("at"))
+    query = query.where(about.in_(abouts), notify_message.c.kind == kind).group_by(about)
+    return {row.about: row.at for row in unit.execute(query)} if abouts else {}
+
+
+def without_waiting(unit: Unit, drafts: Sequence[Draft]) -> list[Draft]:
+    """Return the drafts but those about which a message waits for the same place already."""
+    columns = notify_message.c.channel, notify_message.c.place, notify_message.c.kind, notify_message.c.about
+    abouts = sorted({each.about for each in drafts})
+    query = sa.select(*columns).where(notify_message.c.about.in_(abouts), notify_message.c.state == WAITING)
+    waiting = {tuple(row) for row in unit.execute(query)} if abouts else set()
+    return [each for each in drafts if (each.channel, each.place, each.kind, each.about) not in waiting]
 
 
 def add(unit: Unit, drafts: Sequence[Draft], *, now: Instant) -> None:
@@ -106,37 +124,56 @@ def forget(unit: Unit, *, now: Instant) -> None:
     )
 
 
-def is_due(unit: Unit, channel: str, *, now: Instant) -> bool:
-    """Tell whether something is to be sent."""
-    return unit.execute(_due(channel, now).limit(1)).first() is not None
+def plan(unit: Unit, channel: str, *, now: Instant, per_minute_max: int, limit: int) -> Plan:
+    """Return what is to be done for a channel; the message texts are not read.
 
+    A place gets ``per_minute_max`` envelopes in a minute: what does not fit goes as one, or waits until one does. A
+    place that has no room left costs a count, whatever waits for it.
 
-def _due(channel: str, now: Instant) -> sa.Select[Any]:
-    mine = notify_message.c.channel == channel, notify_message.c.state == WAITING
-    return sa.select(notify_message).where(*mine, notify_message.c.due_at <= now).order_by(notify_message.c.seq)
-
-
-def pack(unit: Unit, channel: str, *, now: Instant, per_minute_max: int, limit: int) -> list[Envelope]:
-    """Return up to ``limit`` envelopes to send now, oldest first; what is in one stays in it.
-
-    A place gets ``per_minute_max`` of them in a minute: what does not fit goes as one, or waits until one does.
+    Args:
+        unit: only read from.
+        channel: ``mail`` or ``chat``.
+        now: the current instant.
+        per_minute_max: see above.
+        limit: most envelopes that are to be sent.
     """
-    _drop_decided(unit, channel, now)
-    loose: dict[str, list[Row]] = {}
-    for row in unit.execute(_due(channel, now).where(notify_message.c.envelope.is_(None))):
-        loose.setdefault(row.place, []).append(row)
-    for place, rows in loose.items():
+    moot: list[int] = []
+    parts: list[list[int]] = []
+    for place in _places(unit, channel, now):
         room = per_minute_max - _recent(unit, channel, place, now)
         if room <= 0:
             continue
-        parts = [[row] for row in rows] if len(rows) <= room else [rows[:TOGETHER_MAX]]
-        for part in parts:
-            numbers = [row.seq for row in part]
-            unit.execute(sa.update(notify_message).where(notify_message.c.seq.in_(numbers)).values(envelope=numbers[0]))
+        mine = notify_message.c.place == place, notify_message.c.envelope.is_(None)
+        query = _due(channel, now, notify_message.c.seq, _DECIDED).where(*mine).order_by(notify_message.c.seq)
+        found = unit.execute(query.limit(TOGETHER_MAX)).all()
+        moot += [row.seq for row in found if row.decided]
+        loose = [row.seq for row in found if not row.decided]
+        parts += [[seq] for seq in loose] if len(loose) <= room else [loose]
+        if len(parts) >= limit or len(moot) >= TOGETHER_MAX:
+            break  # the rest in the next step
+    of = notify_message.c.envelope
+    ready = _due(channel, now, of).where(of.is_not(None)).group_by(of).order_by(of).limit(limit)
+    numbers = [int(each) for each in unit.execute(ready).scalars()]
+    again = _due(channel, now, notify_message.c.seq).where(of.in_(numbers), _DECIDED.element)
+    moot += unit.execute(again).scalars() if numbers else []
+    return Plan(moot=moot, parts=parts[:limit], numbers=[*numbers, *(part[0] for part in parts)][:limit])
+
+
+def pack(unit: Unit, plan: Plan, *, now: Instant) -> None:
+    """Put messages into envelopes, in which they stay, and drop those that nobody needs any more."""
+    for at in range(0, len(plan.moot), TOGETHER_MAX):
+        gone = notify_message.c.seq.in_(plan.moot[at : at + TOGETHER_MAX])
+        unit.execute(sa.update(notify_message).where(gone).values(state=MOOT, ended_at=now))
+    for part in plan.parts:
+        unit.execute(sa.update(notify_message).where(notify_message.c.seq.in_(part)).values(envelope=part[0]))
+
+
+def envelopes(unit: Unit, channel: str, numbers: Sequence[int], *, now: Instant) -> list[Envelope]:
+    """Return those of these envelopes that are to be sent now, oldest first."""
     found: dict[int, list[Row]] = {}
-    for row in unit.execute(_due(channel, now).where(notify_message.c.envelope.is_not(None))):
-        if row.envelope in found or len(found) < limit:
-            found.setdefault(row.envelope, []).append(row)
+    query = _due(channel, now, notify_message).where(notify_message.c.envelope.in_(numbers))
+    for row in unit.execute(query.order_by(notify_message.c.seq)):
+        found.setdefault(row.envelope, []).append(row)
     return [
         Envelope(
             number=number,
@@ -148,22 +185,38 @@ def pack(unit: Unit, channel: str, *, now: Instant, per_minute_max: int, limit: 
     ]
 
 
-def _drop_decided(unit: Unit, channel: str, now: Instant) -> None:
-    """Drop requests for decisions that nobody needs any more."""
-    waits = sa.exists().where(approval.c.id == notify_message.c.about, approval.c.status == "Pending")
-    mine = notify_message.c.channel == channel, notify_message.c.state == WAITING, notify_message.c.kind == APPROVAL
-    unit.execute(sa.update(notify_message).where(*mine, ~waits).values(state=MOOT, ended_at=now))
+_DECIDED = sa.case(
+    (
+        notify_message.c.kind == APPROVAL,
+        ~sa.exists().where(approval.c.id == notify_message.c.about, approval.c.status == "Pending"),
+    ),
+    (
+        notify_message.c.kind == STORM,
+        ~sa.exists().where(approval.c.initiator_id == notify_message.c.about, approval.c.status == "Pending"),
+    ),
+    else_=sa.false(),
+).label("decided")
+
+
+def _due(channel: str, now: Instant, *columns: Any) -> sa.Select[Any]:
+    mine = notify_message.c.channel == channel, notify_message.c.state == WAITING
+    return sa.select(*columns).where(*mine, notify_message.c.due_at <= now)
+
+
+def _places(unit: Unit, channel: str, now: Instant) -> Sequence[str]:
+    """Return the places for which messages wait that are in no envelope, the longest waiting first."""
+    query = _due(channel, now, notify_message.c.place).where(notify_message.c.envelope.is_(None))
+    query = query.group_by(notify_message.c.place).order_by(sa.func.min(notify_message.c.seq))
+    return unit.execute(query).scalars().all()
 
 
 def _recent(unit: Unit, channel: str, place: str, now: Instant) -> int:
     """Return how many envelopes went to a place in the last minute, or wait to be sent again."""
-    counts = sa.or_(
-        sa.and_(notify_message.c.state == SENT, notify_message.c.ended_at > now - MINUTE),
-        sa.and_(notify_message.c.state == WAITING, notify_message.c.envelope.is_not(None)),
-    )
-    query = sa.select(sa.func.count(notify_message.c.envelope.distinct()))
     here = notify_message.c.channel == channel, notify_message.c.place == place
-    return int(unit.execute(query.where(*here, counts)).scalar_one())
+    query = sa.select(sa.func.count(notify_message.c.envelope.distinct())).where(*here)
+    sent = notify_message.c.state == SENT, notify_message.c.ended_at > now - MINUTE
+    wait = notify_message.c.state == WAITING, notify_message.c.ended_at.is_(None)
+    return sum(int(unit.execute(query.where(*each)).scalar_one()) for each in (sent, wait))
 
 
 def mark(unit: Unit, outcomes: Mapping[int, str | None], *, now: Instant) -> list[int]:
@@ -174,7 +227,10 @@ def mark(unit: Unit, outcomes: Mapping[int, str | None], *, now: Instant) -> lis
     """
     given_up = []
     for number, error in outcomes.items():
-        mine = notify_message.c.envelope == number, notify_message.c.state == WAITING
+        where = sa.select(notify_message.c.channel, notify_message.c.place).where(notify_message.c.seq == number)
+        channel, place = unit.execute(where).one()
+        here = notify_message.c.channel == channel, notify_message.c.place == place, notify_message.c.ended_at.is_(None)
+        mine = *here, notify_message.c.envelope == number, notify_message.c.state == WAITING
         if error is None:
             unit.execute(sa.update(notify_message).where(*mine).values(state=SENT, ended_at=now, error=None))
             continue

@@ -11,6 +11,7 @@ from outlay.store.database import Unit
 from outlay.store.schema import organization, record
 
 _GET = sa.select(organization)
+_RECORD = sa.select(record).where(record.c.hash == sa.bindparam("hash"))
 
 
 def create(unit: Unit, *, org_id: str, root: str, genesis: str, money_settings: str, now: int) -> None:
@@ -71,7 +72,7 @@ def append_record(
 
 def find_record(unit: Unit, hash: str) -> sa.Row[Any] | None:
     """Return the record with ``hash``, or None."""
-    return unit.execute(sa.select(record).where(record.c.hash == hash)).one_or_none()
+    return unit.execute(_RECORD, {"hash": hash}).one_or_none()
 
 
 def latest_record_at(unit: Unit) -> int:

@@ -48,7 +48,7 @@ def _read(token: str) -> tuple[int, str]:
     try:
         text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("ascii")
         at, _, key = text.partition("/")
-        if not at.isdecimal() or len(at) > 18 or not key:
+        if not at.isdecimal() or len(at) > 18 or not key or not key.isprintable():
             raise ValueError
         return int(at), key
     except (binascii.Error, ValueError) as error:

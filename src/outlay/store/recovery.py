@@ -9,7 +9,22 @@ import sqlalchemy as sa
 from outlay.core.ledger import SUPPOSED
 from outlay.core.transfer import RESTORED
 from outlay.store.database import Unit
-from outlay.store.schema import attempt, lane, organization, posting, record, token, transaction, transfer, user, wallet
+from outlay.store.schema import (
+    attempt,
+    event,
+    lane,
+    organization,
+    posting,
+    record,
+    token,
+    transaction,
+    transfer,
+    user,
+    wallet,
+)
+
+TOLD_MAX = 100
+"""Events that are looked through for what was told before."""
 
 _SLOTS = (
     sa.select(transaction, transfer.c.asset, transfer.c.amount, transfer.c.state.label("transfer_state"))
@@ -155,10 +170,30 @@ def documents_about_organization(unit: Unit, kind: str) -> list[dict[str, Any]]:
     return found
 
 
+def told(unit: Unit, subject: str, kind: str) -> list[dict[str, Any]]:
+    """Return what the newest events of one kind told of something, newest first, not all if many."""
+    mine = event.c.subject == subject, event.c.kind == kind
+    query = sa.select(event.c.data).where(*mine).order_by(event.c.subject_seq.desc()).limit(TOLD_MAX)
+    return list(unit.execute(query).scalars())
+
+
 def doubt_unsigned(unit: Unit) -> None:
-    """Mark every payout that waits: in the time that is lost it may have been withdrawn, and asked for anew."""
-    waits = transfer.c.state.in_(("held", "ready")), transfer.c.flag.is_(None)
-    unit.execute(sa.update(transfer).where(*waits).values(flag=RESTORED))
+    """Mark every payout that is not signed: in the time that is lost it may have been withdrawn, and asked for anew."""
+    unsigned = transfer.c.state.in_(("held", "ready", "assigned")), transfer.c.flag.is_(None)
+    unit.execute(sa.update(transfer).where(*unsigned).values(flag=RESTORED))
+
+
+def doubted_slots(unit: Unit) -> Sequence[sa.Row[Any]]:
+    """Return the slots that are bound to payouts in doubt, by wallet, highest nonce first."""
+    doubted = transfer.c.id == transaction.c.transfer_id, transfer.c.flag == RESTORED
+    query = sa.select(transaction).where(transaction.c.state == "bound", sa.exists().where(*doubted))
+    return unit.execute(query.order_by(transaction.c.wallet_id, transaction.c.nonce.desc())).all()
+
+
+def give_back(unit: Unit, wallet_id: str, nonce: int) -> None:
+    """Let a lane give out ``nonce`` again, if that was the last one it gave; else the engine closes the gap."""
+    last = lane.c.wallet_id == wallet_id, lane.c.next_nonce == nonce + 1, lane.c.settled_nonce <= nonce
+    unit.execute(sa.update(lane).where(*last).values(next_nonce=nonce))
 
 
 def trust_again(unit: Unit, transfer_id: str) -> None:

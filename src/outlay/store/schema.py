@@ -42,14 +42,18 @@ class Json(sa.TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
-        """Write the value."""
+        """Write the value; refuse what is not JSON."""
         if value is None:
             return None
-        try:
-            text = _JSON.encode(value)
-        except (TypeError, OverflowError):  # a number that remembers how it was written, or one of many digits
-            return json.dumps(value, separators=(",", ":"), sort_keys=True)
-        return text.decode() if text.isascii() else json.dumps(value, separators=(",", ":"), sort_keys=True)
+        if _is_plain(value):
+            try:
+                text = _JSON.encode(value)
+            except (TypeError, OverflowError, UnicodeEncodeError):  # many digits, or half a character
+                pass
+            else:
+                if text.isascii():
+                    return text.decode()
+        return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
         """Read the value back."""
@@ -62,6 +66,17 @@ class Json(sa.TypeDecorator[Any]):
 
 
 _JSON = msgspec.json.Encoder(order="sorted")
+_PLAIN = frozenset((str, int, bool, type(None)))
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether the fast encoder writes a value as it is: of a Decimal, bytes or a set it would make something."""
+    kind = type(value)
+    if kind is not dict and kind is not list:
+        return kind in _PLAIN
+    within = value.values() if kind is dict else value
+    return _PLAIN.issuperset(map(type, within)) or all(_is_plain(each) for each in within if type(each) not in _PLAIN)
+
 
 metadata = sa.MetaData()
 Id, Text, Instant, Flag = sa.String(64), sa.Text, sa.BigInteger, sa.Boolean
@@ -712,6 +727,9 @@ webhook = _table(
     _opt("deleted_at", Instant),
 )
 
+_PARKED = sa.text("state = 'failed' AND next_attempt_at IS NULL")
+_PARKED_BY = ("webhook_id", "state", "next_attempt_at", "event_id")  # so that SQLite prefers it
+
 # One row an attempt: what the contract calls a webhook event.
 delivery = _table(
     "delivery",
@@ -731,6 +749,8 @@ delivery = _table(
     sa.Index("delivery_by_due", "state", "webhook_id", "due_at"),
     sa.Index("delivery_by_webhook", "webhook_id", "event_id", "attempt"),
     sa.Index("delivery_by_sending", "webhook_id", "sent_at", "id"),
+    # The few after which nothing was planned.
+    sa.Index("delivery_parked", *_PARKED_BY, sqlite_where=_PARKED, postgresql_where=_PARKED),
 )
 
 # Tables with modules of their own are in the same metadata.

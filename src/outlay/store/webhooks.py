@@ -18,6 +18,7 @@ from outlay.core.ids import DELIVERY, EVENT, WEBHOOK, new_id
 from outlay.core.seams import MINUTE, Entropy, Instant
 from outlay.store import audit, paging
 from outlay.store.database import Unit
+from outlay.store.prepared import Prepared
 from outlay.store.schema import delivery, event, webhook
 
 ENABLED, DISABLED = "Enabled", "Disabled"
@@ -35,8 +36,8 @@ _LAST = (
     .where(event.c.subject.in_(sa.bindparam("subjects", expanding=True)))
     .group_by(event.c.subject)
 )
-_ADD_EVENT = sa.insert(event)
-_ADD_DELIVERY = sa.insert(delivery)
+_ADD_EVENT = Prepared(sa.insert(event))
+_ADD_DELIVERY = Prepared(sa.insert(delivery))
 _FAILS = (
     sa.update(webhook)
     .where(webhook.c.id.in_(sa.bindparam("ids", expanding=True)), webhook.c.failing_since.is_(None))
@@ -123,8 +124,12 @@ def emit(unit: Unit, *, kind: str, subject: str, data: Mapping[str, Any], now: I
     return emit_many(unit, [Raised(kind=kind, subject=subject, data=data)], now=now, entropy=entropy)[0]
 
 
-def emit_many(unit: Unit, raised: Sequence[Raised], *, now: Instant, entropy: Entropy) -> list[str]:
+def emit_many(
+    unit: Unit, raised: Sequence[Raised], *, now: Instant, entropy: Entropy, are_new: bool = False
+) -> list[str]:
     """Record many things that happened in one unit, in this order, as ``emit`` does one; return the events' ids.
+
+    ``are_new`` says that this unit made everything they are about: then there are no earlier events to go on from.
 
     Raises:
         InvariantBroken: as for ``emit``; nothing is recorded then.
@@ -135,9 +140,10 @@ def emit_many(unit: Unit, raised: Sequence[Raised], *, now: Instant, entropy: En
         if each.kind not in EVENT_KINDS:
             raise InvariantBroken(f"{each.kind} is not an event we offer: add it to EVENT_KINDS")
     last: dict[str, int] = {}
-    names = sorted({each.subject for each in raised})
-    for row in unit.execute(_LAST, {"subjects": names}):
-        last[row.subject] = row.seq
+    if not are_new:
+        names = sorted({each.subject for each in raised})
+        for row in unit.execute(_LAST, {"subjects": names}):
+            last[row.subject] = row.seq
     subscribers = unit.execute(_SUBSCRIBERS).all()
     rows: list[dict[str, Any]] = []
     attempts: list[dict[str, Any]] = []
@@ -151,9 +157,8 @@ def emit_many(unit: Unit, raised: Sequence[Raised], *, now: Instant, entropy: En
             for row in subscribers
             if each.kind in row.events or EVERY_KIND in row.events
         ]
-    unit.execute(_ADD_EVENT, rows)
-    if attempts:
-        unit.execute(_ADD_DELIVERY, attempts)
+    _ADD_EVENT.run(unit, rows)
+    _ADD_DELIVERY.run(unit, attempts)
     told = [
         Entry(
             ENGINE, f"{TOLD}{row['kind']}", row["subject"], after={"event": row["id"], "sequence": row["subject_seq"]}

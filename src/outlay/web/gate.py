@@ -1,6 +1,7 @@
 """The door of the API: opens tokens, runs reads and signed writes, and holds what routes need."""
 
 import time
+import unicodedata
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -318,7 +319,7 @@ def page_arguments(request: Request[Any, Any, Any]) -> dict[str, Any]:
         InvalidInput: the limit is not a whole number from 1 to 500.
     """
     limit = request.query_params.get("limit")
-    token = request.query_params.get("paginationToken") or request.query_params.get("pagination_token")
+    token = query_text(request, "paginationToken", "pagination_token")
     if limit is None:
         return {"limit": None, "token": token}
     is_whole = limit.isascii() and limit.isdecimal() and len(limit) <= 9
@@ -340,9 +341,16 @@ def query_flag(request: Request[Any, Any, Any], *names: str) -> bool | None:
 
 
 def query_text(request: Request[Any, Any, Any], *names: str) -> str | None:
-    """Return the first of the named query parameters that was given."""
+    """Return the first of the named query parameters that was given.
+
+    Raises:
+        InvalidInput: it holds a control character, which no value has and PostgreSQL does not take in some.
+    """
     for name in names:
         value = request.query_params.get(name)
         if value:
-            return str(value)
+            text = str(value)
+            if any(unicodedata.category(each) in ("Cc", "Cs") for each in text):
+                raise InvalidInput("holds a control character", field=name)
+            return text
     return None

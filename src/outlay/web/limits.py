@@ -96,19 +96,27 @@ class Limiter:
     def _about(
         self, method: str, path: str, identity: str | None, address: str
     ) -> list[tuple[RateLimitItem, list[str]]]:
-        """Return the limits a call counts for, each with whose it is; the narrowest first."""
+        """Return the limits a call counts for, each with whose it is: the caller's own first, then what others share.
+
+        So what is refused for its caller takes nothing from the others.
+        """
         who = f"address {address}" if identity is None else identity
-        found: list[tuple[RateLimitItem, list[str]]] = []
+        own: list[tuple[RateLimitItem, list[str]]] = []
+        shared: list[tuple[RateLimitItem, list[str]]] = []
+        mine = self._anonymous if identity is None else self._identity
+        if mine is not None:
+            own.append((mine, ["caller", who]))
         for each, item in self._endpoints:
             if each.matches(method, path):
-                found.append((item, ["endpoint", each.method, each.path, *([who] if each.per == "identity" else [])]))
-        own = self._anonymous if identity is None else self._identity
-        if own is not None:
-            found.append((own, ["caller", who]))
+                key = ["endpoint", each.method, each.path]
+                # Whoever holds no token cannot use up what the organization may do.
+                if each.per == "identity" or identity is None:
+                    own.append((item, [*key, who]))
+                else:
+                    shared.append((item, key))
         if self._organization is not None and identity is not None:
-            # Whoever holds no token cannot use up what the organization may do.
-            found.append((self._organization, ["organization"]))
-        return found
+            shared.append((self._organization, ["organization"]))
+        return own + shared
 
     async def _hit(self, item: RateLimitItem, key: list[str]) -> tuple[bool, Standing]:
         if self._shared is not None and time.monotonic() >= self._own_until:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litestar import Request
+from litestar.datastructures import Headers
 
 from outlay.actions.act import credential_of
 from outlay.actions.signed_message import SignedMessage
@@ -66,16 +67,17 @@ async def receive_message(
         ActionSignatureInvalid: outside of the profile, another body or target, or another key.
         BodyTooLarge, InvalidInput: the body could not be read to its end.
     """
-    parameters, signature = read_headers(_one(request, "signature-input") or "", _one(request, "signature") or "")
+    headers = request.headers
+    parameters, signature = read_headers(_one(headers, "signature-input") or "", _one(headers, "signature") or "")
     raw = await request.sent()
     target = public_url.rstrip("/") + request.scope["raw_path"].decode("ascii", "replace")
     query = request.scope.get("query_string", b"")
     message = Message(
         method=request.method,
         target_uri=target + ("?" + query.decode("ascii", "replace") if query else ""),
-        content_digest=_one(request, DIGEST),
-        records_head=_one(request, RECORDS_HEAD),
-        batch_digest=_one(request, BATCH_DIGEST),
+        content_digest=_one(headers, DIGEST),
+        records_head=_one(headers, RECORDS_HEAD),
+        batch_digest=_one(headers, BATCH_DIGEST),
         parameters=parameters,
         signature=signature,
     )
@@ -109,13 +111,13 @@ async def read_message(request: StrictRequest, received: Received) -> SignedMess
     return SignedMessage(message=message, body=received.body, digest=digest, credential=received.credential)
 
 
-def _one(request: StrictRequest, name: str) -> str | None:
+def _one(headers: Headers, name: str) -> str | None:
     """Return the value of a header that may be there once.
 
     Raises:
         ActionSignatureInvalid: it is there more often.
     """
-    values = request.headers.getall(name, [])
+    values = headers.getall(name, [])
     if len(values) > 1:
         raise ActionSignatureInvalid(f"the HTTP message signature is refused: {name} is sent more than once")
     return values[0] if values else None

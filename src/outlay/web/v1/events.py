@@ -1,11 +1,13 @@
 """Events read in order, sent again, and the secrets they are signed with."""
 
 import asyncio
-from typing import Any
+from collections import Counter
+from typing import Any, ClassVar
 
 from litestar import Controller, get, post
 
 from outlay.actions import webhooks as actions
+from outlay.actions.act import Caller
 from outlay.core.errors import InvalidInput
 from outlay.core.event import EVENT_KINDS, read_iso
 from outlay.store import feed
@@ -18,6 +20,8 @@ LOOK_S = 0.25
 """Pause between looks of a call that waits."""
 WAITING_MAX = 64
 """Calls that may wait at once in one process; beyond it they are answered at once."""
+WAITING_OF_ONE = 4
+"""Of them, those of one caller."""
 
 
 class RotateSecret(Body):
@@ -43,8 +47,8 @@ class EventController(Controller):
 
     path = "/v1"
     tags = ("Webhooks",)
-    waiting = 0
-    """Calls that wait now."""
+    waiting: ClassVar[Counter[str]] = Counter()
+    """Calls that wait now, of each caller that has one."""
 
     @get("/events", summary="Read events in order")
     async def events(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
@@ -55,19 +59,19 @@ class EventController(Controller):
         if kind is not None and kind not in EVENT_KINDS:
             raise InvalidInput("is no kind of event", field="kind")
 
-        def look(unit: Any, _caller: Any) -> feed.Page:
-            return feed.page(unit, after=after, limit=limit, kind=kind, payout_id=payout_id)
+        def look(unit: Any, caller: Caller) -> tuple[feed.Page, str]:
+            return feed.page(unit, after=after, limit=limit, kind=kind, payout_id=payout_id), caller.user_id
 
-        found = await gate.read(request, "Webhooks:Events:Read", look)
-        if not found.items and found.is_last and wait_s and EventController.waiting < WAITING_MAX:
-            EventController.waiting += 1
+        found, who = await gate.read(request, "Webhooks:Events:Read", look)
+        if not found.items and found.is_last and wait_s and _may_wait(who):
+            EventController.waiting[who] += 1
             try:
                 over = asyncio.get_running_loop().time() + wait_s
                 while not found.items and asyncio.get_running_loop().time() < over:
                     await asyncio.sleep(LOOK_S)
-                    found = await gate.read(request, "Webhooks:Events:Read", look)
+                    found, _ = await gate.read(request, "Webhooks:Events:Read", look)
             finally:
-                EventController.waiting -= 1
+                EventController.waiting -= Counter([who])
         return {"items": found.items, "cursor": found.cursor, "isLast": found.is_last}
 
     @post("/webhooks/{webhook_id:str}/secret", status_code=200, summary="Give a webhook a new secret")
@@ -84,6 +88,11 @@ class EventController(Controller):
         """Send a webhook again what it was told, or missed: one event, a payout's, a time's, or all given up."""
         since = None if data.since is None else read_iso(data.since, field="since")
         until = None if data.until is None else read_iso(data.until, field="until")
+        failed: list[str] | None = None
+        if data.failed:
+            # There may be very many to look through, and everybody who writes would wait for that.
+            await gate.check(request, "Webhooks:Update")
+            failed = await gate.db.read(lambda unit: actions.given_up(unit, webhook_id, limit=data.limit))
         return await gate.write(
             request,
             "Webhooks:Update",
@@ -94,11 +103,17 @@ class EventController(Controller):
                 payout_id=data.payoutId,
                 since=since,
                 until=until,
-                failed=data.failed,
+                failed=failed,
                 limit=data.limit,
                 token=data.paginationToken,
             ),
         )
+
+
+def _may_wait(who: str) -> bool:
+    """Tell whether there is a place left to wait in: a few for each, so that nobody takes those of all others."""
+    waiting = EventController.waiting
+    return waiting[who] < WAITING_OF_ONE and waiting.total() < WAITING_MAX
 
 
 def _wait_s(request: StrictRequest) -> int:

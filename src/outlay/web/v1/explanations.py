@@ -28,7 +28,9 @@ class ExplanationController(Controller):
     async def explain(self, request: StrictRequest, payout_id: str, gate: Gate) -> dict[str, Any]:
         """Return every policy that was considered and what it saw, the verdict, who decided, and what was sent.
 
-        Who may not read policies and their evaluations is told verdicts and kinds only.
+        Who may not read policies and their evaluations is told verdicts and kinds only, and the payout with its
+        ``reason``, as ``GET /v1/payouts/{payoutId}`` tells it: with that, the limit that stopped this payout. Limits of
+        other policies, sums, tags, groups and decisions stay hidden.
         """
         return await gate.read(
             request,
