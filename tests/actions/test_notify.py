@@ -146,6 +146,7 @@ def test_who_may_vote_is_asked_with_everything_that_matters(desk: Desk, bot: Act
         "Held because",
         words(row.intent_digest),
         f"http://localhost:8000/approvals/{row.approval_id}",
+        f"outlay approvals show {row.approval_id} --url http://localhost:8000 --token-file TOKEN",
     ):
         assert expected in text
     desk.run(minutes=1)

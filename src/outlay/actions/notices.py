@@ -304,6 +304,7 @@ def _short(value: Any) -> str:
 
 def _text(desk: _Desk, approval_id: str, facts: Sequence[tuple[str, str | None]]) -> str:
     lines = [f"{name:<13} {value}" for name, value in facts if value is not None]
+    show = f"outlay approvals show {approval_id} --url {desk.config.server.public_url.rstrip('/')} --token-file TOKEN"
     return "\n".join(
         [
             *lines,
@@ -311,7 +312,7 @@ def _text(desk: _Desk, approval_id: str, facts: Sequence[tuple[str, str | None]]
             desk.link(approval_id),
             "",
             "Decide only if whatever you sign with shows the same words, and you know the recipient and the amount.",
-            f"The words from the content itself: outlay approvals show {approval_id}",
+            f"The words from the content itself: {show}",
         ]
     )
 

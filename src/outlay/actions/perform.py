@@ -13,7 +13,7 @@ from outlay.actions.act import Act, SignedCall, verify
 from outlay.actions.admit import Order, admit_many
 from outlay.actions.govern import NeedsApproval
 from outlay.actions.signed_message import SignedMessage
-from outlay.actions.work import Work
+from outlay.actions.work import Work, open_work
 from outlay.config import Config
 from outlay.core.errors import OutlayError, Refused
 from outlay.core.seams import DAY, Entropy, Instant
@@ -104,7 +104,7 @@ def perform_payouts(
     Returns:
         for each call its outcome, or the error for which nothing was done and its challenge is not spent.
     """
-    work = Work(unit=unit, now=now, entropy=entropy, config=config)  # each part takes the first lock
+    work = open_work(unit, now=now, entropy=entropy, config=config)
     answers: dict[int, Outcome | Exception] = {}
     waiting = dict(enumerate(calls))
     while waiting:
