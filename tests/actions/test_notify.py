@@ -190,7 +190,10 @@ def test_no_unit_is_written_for_a_place_that_has_no_room(desk: Desk, monkeypatch
     with world.unit() as unit:
         notify.add(unit, [delayed(f"xfr-{number}", place=OPS) for number in range(3000)], now=world.clock.now())
         # As if its room were used up: five envelopes that are tried again later.
-        unit.exec_driver_sql(f"UPDATE notify_message SET envelope = seq, due_at = {2**62} WHERE seq <= 5")
+        unit.exec_driver_sql(
+            f"UPDATE notify_message SET envelope = seq, due_at = {2**62}"
+            " WHERE seq IN (SELECT seq FROM notify_message ORDER BY seq LIMIT 5)"
+        )
     writes, (courier, _) = Mock(side_effect=world.db.write), desk.couriers
     monkeypatch.setattr(world.db, "write", writes)
     for _ in range(5):
