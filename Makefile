@@ -46,9 +46,12 @@ test-ci: export CI = true
 test-ci: NOT_NOW =
 test-ci: test ## run the tests as the build machine does: rehearsals of upgrades and losses too, and more random cases
 
+# Without what touches no database, what runs on both in any case, and what has a cheaper sibling.
+WITHOUT_IT := $(addprefix --ignore=tests/,browser chains contract explorer fleet monitoring store unit)
+
 test-postgresql: export OUTLAY_TEST_DATABASE = postgresql
 test-postgresql: setup ## run the tests on PostgreSQL instead of SQLite
-	$(BIN)/pytest tests -m "not long" $(BY_TWO) --ignore=tests/store --ignore=tests/unit --ignore=tests/fleet
+	$(BIN)/pytest tests -m "not long $(NOT_NOW)" $(BY_TWO) $(WITHOUT_IT)
 
 test-long: export OUTLAY_SEEDS ?= 20
 test-long: setup ## run all tests with many more seeds (OUTLAY_SEEDS=N, 20 by default)

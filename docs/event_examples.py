@@ -11,6 +11,9 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,11 +27,15 @@ from outlay.actions import policies, wallets
 from outlay.actions.decide import decide
 from outlay.chains.fake import Manner, Mood, Way
 from outlay.core import ids
+from outlay.core.calendar import local_time
 from outlay.core.event import EVENT_KINDS, envelope
+from outlay.core.seams import MINUTE
 from outlay.engine.anchor import Anchoring
+from outlay.engine.prices import PriceAlarms, prices_of
+from outlay.settings import LivePrice
 from outlay.store import audit, webhooks
 from outlay.store.schema import event
-from tests import mandated
+from tests import mandated, recurrences
 from tests.actions.documents import ALWAYS, ask, group, over, policy_document
 from tests.actions.seams import SeededEntropy
 from tests.scenarios.stage import SEND, Stage
@@ -116,8 +123,10 @@ def _live(stage: Stage) -> None:
     _be_late(stage)
     policy_id = _ask_people(stage)
     _run_low(stage)
+    _miss_a_run(stage)
     _lose_money(stage)
     _change_settings(stage, policy_id)
+    _lose_price(stage)
     _stop(stage)
 
 
@@ -196,6 +205,15 @@ def _run_low(stage: Stage) -> None:
     stage.run(3)
 
 
+def _miss_a_run(stage: Stage) -> None:
+    due = local_time(stage.clock.now() + MINUTE, UTC)
+    calendar = {"every": "month", "day": due.day, "at": f"{due:%H:%M}"}
+    given = recurrences.document(stage.wallet, calendar=calendar, timeZone="UTC", **{"from": f"{due:%Y-%m-%d}"})
+    recurrences.create(stage.world, {**given, "missed": {"catchUpMinutes": 1}})
+    stage.clock.step(minutes=3)
+    stage.run(2)
+
+
 def _lose_money(stage: Stage) -> None:
     robbed = stage.new_wallet()
     stage.network.head.state.tokens[stage.token.address, stage.address(robbed)] -= 5_000_000
@@ -209,6 +227,15 @@ def _lose_money(stage: Stage) -> None:
         "Wallets:Unfreeze",
         lambda act: wallets.unfreeze(act, robbed, reason=reason),
     )
+
+
+def _lose_price(stage: Stage) -> None:
+    world = stage.world
+    live = LivePrice(symbol="ETH", url="https://prices.example.com/ETH", pointer="/usd", band=Decimal("0.2"))
+    config = replace(world.config, live_prices={"ETH": live})
+    prices = prices_of(config, world.clock.now())
+    prices.tell("ETH", Decimal("1512.07"), world.clock.now())
+    stage.do(PriceAlarms(stage.db, world.clock, world.entropy, config, prices).step())
 
 
 def _stop(stage: Stage) -> None:

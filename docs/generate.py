@@ -52,6 +52,8 @@ MONEY_SETTINGS = frozenset(
 """Settings an admin signs; ``tests/docs`` compares the list with ``Config.money_settings``."""
 
 OPEN_ROUTES: Mapping[str, str] = {
+    "POST /auth/credentials/code/init": "none",
+    "POST /auth/credentials/code/verify": "none",
     "POST /auth/login/init": "none",
     "POST /auth/login": "none",
     "POST /auth/registration/init": "none",
@@ -79,8 +81,8 @@ One TOML file, `outlay.toml`, in the deployment's directory. It is read when the
 an error, and so is a value of another type.
 
 Settings marked **signed** decide about money. Their digest is in the organization's records; while the file differs
-from what was signed, the server answers reads, admits no payout, and says so until an admin runs `outlay config apply`
-(see [operate](../operate.md#settings-that-decide-about-money)).
+from what was signed, the server answers reads, admits no payout, and says so until an admin runs
+`outlay settings apply` (see [operate](../operate.md#settings-that-decide-about-money)).
 """
 
 ERRORS_INTRO = """\
@@ -157,14 +159,21 @@ def all_settings() -> Iterator[tuple[str, str, str, str]]:
         "limits.endpoints": settings.EndpointLimit,
     }
     for name, kind in sections.items():
-        for field in dataclasses.fields(kind):
-            if "doc" in field.metadata:
-                yield f"{name}.{field.name}", _type(field), _default(field), field.metadata["doc"]
+        yield from _of(name, kind)
         if name == "policies":
             yield "prices.static.SYMBOL", "text", "none", "dollars for one whole unit of the asset, as decimal text"
+            yield from _of("prices.live.SYMBOL", settings.LivePrice)
+
+
+def _of(name: str, kind: Any) -> Iterator[tuple[str, str, str, str]]:
+    for field in dataclasses.fields(kind):
+        if "doc" in field.metadata:
+            yield f"{name}.{field.name}", _type(field), _default(field), field.metadata["doc"]
 
 
 def _type(field: Any) -> str:
+    if field.name == "band":
+        return "text"
     if field.name in ("fee_cap", "per_payout", "per_recipient", "total"):
         return "text of digits"
     if field.name == "caps":
@@ -472,7 +481,13 @@ def state_table() -> str:
 # Writing
 
 
+def command_page() -> str:
+    """Return docs/reference/cli.md."""
+    return HEADER + str(importlib.import_module("docs.command_page").command_page())
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
+    "docs/reference/cli.md": command_page,
     "docs/reference/configuration.md": configuration_page,
     "docs/reference/errors.md": errors_page,
     "docs/reference/events.md": events_page,

@@ -3,7 +3,7 @@
     .venv/bin/python examples/decide.py URL USERNAME CREDENTIAL_ID KEY_FILE             lists what waits
     .venv/bin/python examples/decide.py URL USERNAME CREDENTIAL_ID KEY_FILE AP Approved  decides
 
-Compare first, on another machine: outlay approvals show AP --url URL --token-file TOKEN derives the payment itself.
+Compare first, on another machine: outlay approvals show AP derives the payment itself.
 
 The signature covers the transfer and the groups that were asked. If either changed meanwhile, the server refuses
 it (409 approval_changed): list again and look again.

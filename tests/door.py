@@ -35,7 +35,7 @@ from outlay.evidence.attestation import key_attestation, new_key_pair
 from outlay.evidence.keys import PrivateKey, load_private_key
 from outlay.evidence.seal import SealingKeys
 from outlay.evidence.sign import sign_challenge
-from outlay.prices.static import StaticPrices
+from outlay.prices.checked import CheckedPrices
 from outlay.signer import PublicKey
 from outlay.store.database import Database
 from outlay.store.schema import metadata
@@ -496,7 +496,7 @@ def _open_door(where: Path | str, folder: Path, extra: str, clock: StillClock) -
         metadata.create_all(db.engine)
     seals = SealingKeys.create(folder / "sealing-keys.json", entropy)
     org_id, admin = _organization(db, config, clock, seals)
-    prices = StaticPrices({symbol: Decimal(price) for symbol, price in config.prices.items()})
+    prices = CheckedPrices({symbol: Decimal(price) for symbol, price in config.prices.items()}, {}, began=0)
     gate = Gate(
         db=db,
         seals=seals,

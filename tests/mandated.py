@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from outlay.actions import mandates, refill
-from outlay.prices.static import StaticPrices
+from outlay.prices.checked import CheckedPrices
 from outlay.store import transfers, wallets
 from outlay.store.database import Row
 from tests.actions.world import DOLLAR, NETWORK, USDC, World
@@ -70,7 +70,7 @@ def balances(world: World, mandate_id: str) -> list[dict[str, Any]]:
 
 def fill(world: World) -> int:
     """Do what the engine's step does, and return how many refills and proposals that was."""
-    prices = StaticPrices(world.prices)
+    prices = CheckedPrices(world.prices, {}, began=0)
     with world.work() as work:
         flow = refill.flow(work.unit, now=work.now)
         return refill.fill(work, lambda asset: prices.find(asset, work.now), flow)

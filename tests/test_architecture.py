@@ -57,7 +57,7 @@ THIRD_PARTY: Mapping[str, frozenset[str]] = {
     "signer": frozenset({"coincurve", "argon2", "cryptography", "pkcs11", "boto3", "botocore"}),
     "prices": frozenset({"aiohttp"}),
     "engine": frozenset({"aiohttp", "yarl", "cryptography", "psycopg", "structlog"}),
-    "web": frozenset({"limits", "litestar", "msgspec", "structlog"}),
+    "web": frozenset({"jinja2", "limits", "litestar", "markupsafe", "msgspec", "structlog"}),
     "observe": frozenset({"prometheus_client", "opentelemetry", "structlog"}),
     "client": frozenset({"cryptography"}),
     "config": frozenset(),

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from unittest import mock
 
 from cryptography.hazmat.primitives import serialization
@@ -100,6 +100,14 @@ class Identity:
     private_key: str  #: PEM
     token: str
     sdk: Any  #: ``dfns_sdk.DfnsClient``
+
+
+class HasId(Protocol):
+    """Somebody, as far as policies name them."""
+
+    @property
+    def user_id(self) -> str:
+        """Their id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -429,7 +437,7 @@ class World:
         )
         return sum(int(row["debits"]) - int(row["credits"]) for row in found)
 
-    def fill_groups(self, people: Sequence[Identity]) -> list[Any]:
+    def fill_groups(self, people: Sequence[HasId]) -> list[Any]:
         """Name ``people`` in every group of every active policy, by PUT, and return the policies as answered."""
         filled = []
         for policy in self.admin.sdk.policies.list_policies({"status": "Active"})["items"]:

@@ -24,6 +24,7 @@ from outlay.config import Config, load
 from outlay.core.asset import Asset
 from outlay.core.errors import InvalidInput, InvariantBroken, OutlayError, Unavailable
 from outlay.core.fees import Fees
+from outlay.engine.admit_batches import AdmitBatches
 from outlay.engine.anchor import Anchoring
 from outlay.engine.balance import Balance
 from outlay.engine.capacity import Capacity
@@ -36,8 +37,10 @@ from outlay.engine.leases import HOUSEKEEPING, RENEW_S, Fenced, Leases
 from outlay.engine.listen import listen
 from outlay.engine.notify import NOTIFY, Collect, Courier, channels
 from outlay.engine.offers import data_fee_of
+from outlay.engine.prices import LOOK_S, PriceAlarms, PriceLooks, prices_of
 from outlay.engine.reconcile import Reconcile
 from outlay.engine.recover import Recover
+from outlay.engine.recurring import Recurring
 from outlay.engine.refill import Refill
 from outlay.engine.route import Routing
 from outlay.engine.send import Send
@@ -48,7 +51,6 @@ from outlay.evidence.keys import load_public_key, normal_pem
 from outlay.evidence.seal import SealingKeys
 from outlay.layout import Layout, write_secret
 from outlay.observe.watcher import Watcher
-from outlay.prices.static import StaticPrices
 from outlay.settings import Network
 from outlay.signer import SignerStatus
 from outlay.signer.client import SignerClient
@@ -179,6 +181,8 @@ class Application:
         self._child = SignerChild(layout.root) if role is Role.SERVE else None
         self._webhook_key = _webhook_key(layout)
         self._transport = HttpTransport()
+        self._prices = prices_of(self.config, self._clock.now())
+        self._looks = PriceLooks(self._prices, self.config.live_prices, self._clock)
         self._watcher = Watcher(
             self.db,
             self._clock,
@@ -188,6 +192,7 @@ class Application:
             data=layout.data,
             socket=layout.socket(self.config),
             is_open=lambda: self._is_open,
+            price_ages=lambda: self._prices.ages(self._clock.now()),
             log_counts=COUNTS,
         )
         self._signer.on_refusal = self._watcher.meter.count_refusal
@@ -211,14 +216,13 @@ class Application:
         from outlay.web.gate import Gate
         from outlay.web.limits import Limiter
 
-        prices = StaticPrices(self.config.prices)
         gate = Gate(
             db=self.db,
             seals=SealingKeys.load(self.layout.sealing_keys, self._entropy),
             config=self.config,
             clock=self._clock,
             entropy=self._entropy,
-            price_of=prices.find,
+            price_of=self._prices.find,
             webhook_public_key=public_key_text(self._webhook_key),
             limiter=Limiter.of(self.config.limits),
             is_open=lambda: self._is_open,
@@ -282,6 +286,8 @@ class Application:
     async def start(self) -> None:
         """Start what this role runs. Writes are refused until the database is known not to be an older copy."""
         await self._watcher.start()
+        if self.config.live_prices:
+            self._loops.start([("prices", self._looks.step, LOOK_S)])
         self._chains = {name: self._make_chain(network) for name, network in self.config.networks.items()}
         self._egress = Egress(allow_private_addresses=self.config.webhooks.allow_private_addresses)
         self._deliver = Deliver(
@@ -315,18 +321,22 @@ class Application:
         """Recover, or wait for the worker that does; then open the door and start the loops."""
         if self.role is Role.API:
             await _until_done("catching_up", self._has_caught_up)
+            await self._looks.wait_for_first()
             self._is_open = True
             return
         self._leases.want(HOUSEKEEPING)
         self._loops.start([("leases", self._leases.step, RENEW_S)])
         await _until_done("recovering", self._may_begin)
         await _until_done("checking_audit_log", self._check_log)
+        await self._looks.wait_for_first()
         self._is_open = True
         house = self._leases.alone(HOUSEKEEPING, self._housekeeping())
         sending, watching = self._lane_loops()
         telling = self._telling()
         await _until_done("leasing", self._lease)
+        batches = self._leases.alone(HOUSEKEEPING, self._batches())
         self._loops.start([*watching, ("housekeeping", house, HOUSEKEEPING_S), *telling])
+        self._loops.start([("batches", batches, HOUSEKEEPING_S)], are_woken=True)
         self._loops.start([*sending, ("deliver", deliver.step, self._idle_s)], are_woken=True)
         if self._listen_url:
             self._listening = asyncio.create_task(listen(self._listen_url, self._loops.wake), name="listen")
@@ -357,18 +367,22 @@ class Application:
         db = Fenced(self.db, self._leases, HOUSEKEEPING)
         expire = Expire(db, self._clock, self._entropy, self.config)
         capacity = Capacity(db, self._clock, self._entropy, self.config)
-        refill = Refill(db, self._clock, self._entropy, self.config, StaticPrices(self.config.prices).find)
+        prices = self._prices.find
+        refill = Refill(db, self._clock, self._entropy, self.config, prices)
+        recurring = Recurring(db, self._clock, self._entropy, self.config, prices)
         reconcile = Reconcile(db, *self._parts[1:], self._chains, self._signer)
         anchoring = self._anchor()
 
-        delays = Delays(db, *self._parts[1:])
+        delays, alarms = Delays(db, *self._parts[1:]), PriceAlarms(db, *self._parts[1:], self._prices)
+        paying = (expire.step, capacity.step, refill.step, recurring.step)
+        steps = (*paying, reconcile.step, delays.step, alarms.step, anchoring.step)
 
         async def step() -> bool:
             if self._recovered != self._leases.fence(HOUSEKEEPING):
                 # Taken over: what the process before did not finish is gone over again.
                 await self._recover()
             moved, failed = False, None
-            for each in (expire.step, capacity.step, refill.step, reconcile.step, delays.step, anchoring.step):
+            for each in steps:
                 try:
                     moved = await each() or moved
                 except Exception as error:
@@ -376,6 +390,16 @@ class Application:
             if failed is not None:
                 raise failed
             return moved
+
+        return step
+
+    def _batches(self) -> Callable[[], Awaitable[bool]]:
+        """Return the step that admits the rows of files; not before what was lost is here again."""
+        house = Fenced(self.db, self._leases, HOUSEKEEPING)
+        batches = AdmitBatches(house, *self._parts[1:], self._prices.find)
+
+        async def step() -> bool:
+            return self._recovered == self._leases.fence(HOUSEKEEPING) and await batches.step()
 
         return step
 

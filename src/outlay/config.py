@@ -31,6 +31,7 @@ from outlay.settings import (
     Finality,
     Governance,
     Limits,
+    LivePrice,
     Metrics,
     Native,
     Network,
@@ -43,6 +44,7 @@ from outlay.settings import (
     Token,
     Tracing,
     Webhooks,
+    origin_of,
 )
 
 
@@ -55,6 +57,7 @@ class Config:
     assets: tuple[Token, ...] = ()
     policies: Policies = field(default_factory=Policies)
     prices: Mapping[str, Decimal] = field(default_factory=dict)
+    live_prices: Mapping[str, LivePrice] = field(default_factory=dict)
     webhooks: Webhooks = field(default_factory=Webhooks)
     api: Api = field(default_factory=Api)
     signer: SignerSettings = field(default_factory=SignerSettings)
@@ -148,7 +151,7 @@ def check_settings(document: dict[str, Any]) -> dict[str, Any]:
     field = "moneySettings"
     if set(document) != set(expected) or any(type(document[name]) is not type(expected[name]) for name in expected):
         raise InvalidInput(
-            f"holds exactly {', '.join(sorted(expected))}, as outlay config apply sends them", field=field
+            f"holds exactly {', '.join(sorted(expected))}, as outlay settings apply sends them", field=field
         )
     delay = document["governance"].get("looseningDelay")
     if document["default"] not in ("allow", "block") or type(delay) is not int or delay < 0:
@@ -185,17 +188,19 @@ def parse(text: str) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"not valid TOML: {error}", field="configuration") from error
     known = {each.name for each in dataclasses.fields(Config) if each.init}
-    _refuse_unknown(document, known, "")
+    _refuse_unknown(document, known - {"live_prices"}, "")
     networks = {
         name: dataclasses.replace(_network(_table(entry, f"networks.{name}"), name), name=name)
         for name, entry in _table(document.get("networks", {}), "networks").items()
     }
+    prices = _prices(_table(document.get("prices", {}), "prices"))
     config = Config(
         server=_section(Server, document.get("server", {}), "server"),
         networks=networks,
         assets=tuple(_token(e, f"assets[{i}]") for i, e in enumerate(_list(document.get("assets", []), "assets"))),
         policies=_section(Policies, document.get("policies", {}), "policies"),
-        prices=_prices(_table(document.get("prices", {}), "prices")),
+        prices=prices,
+        live_prices=_live_prices(_table(document.get("prices", {}), "prices"), prices),
         webhooks=_section(Webhooks, document.get("webhooks", {}), "webhooks"),
         api=_section(Api, document.get("api", {}), "api"),
         signer=_signer(_table(document.get("signer", {}), "signer")),
@@ -230,6 +235,7 @@ def _check(config: Config) -> None:
         raise InvalidInput("is http(s)://HOST[:PORT] without a path: signatures cover paths", field="server.public_url")
     if address.query or address.fragment or address.username is not None:
         raise InvalidInput("names a host and a port, and nothing else", field="server.public_url")
+    _check_approval_url(config.server)
     if not 0 <= config.server.port <= 65535:
         raise InvalidInput("must be 0 to 65535", field="server.port")
     if not 0 <= config.metrics.port <= 65535:
@@ -253,6 +259,25 @@ def _check(config: Config) -> None:
         if (token.network, token.contract) in seen:
             raise InvalidInput("is listed twice", field=f"assets[{index}].contract")
         seen.add((token.network, token.contract))
+
+
+def _check_approval_url(server: Server) -> None:
+    if not server.approval_url:
+        return
+    field, address = "server.approval_url", urlsplit(server.approval_url)
+    host, party = address.hostname or "", server.relying_party
+    if address.path not in ("", "/") or address.query or address.fragment or address.username is not None:
+        raise InvalidInput("names a host and a port, and nothing else", field=field)
+    if address.scheme != "https" and not (address.scheme == "http" and host == "localhost"):
+        raise InvalidInput("is https://HOST[:PORT]; without https browsers use no passkeys", field=field)
+    if server.approval_url != server.approval_url.lower():
+        raise InvalidInput("is written in lower case, as browsers write it", field=field)
+    if host != party and not host.endswith(f".{party}"):
+        raise InvalidInput(f"has to be under {party}, which passkeys belong to (server.rp_id)", field=field)
+    if address.port == {"https": 443, "http": 80}[address.scheme]:
+        raise InvalidInput("names its scheme's own port: leave it out, as browsers do", field=field)
+    if origin_of(server.approval_url) == origin_of(server.public_url):
+        raise InvalidInput("is another origin than public_url: scripts of the dashboard must not reach it", field=field)
 
 
 def _check_audit(audit: Audit) -> None:
@@ -397,13 +422,37 @@ def _token(entry: Any, path: str) -> Token:
 
 
 def _prices(entry: Mapping[str, Any]) -> dict[str, Decimal]:
-    _refuse_unknown(entry, {"static"}, "prices.")
+    _refuse_unknown(entry, {"static", "live"}, "prices.")
     prices = {}
     for symbol, text in _table(entry.get("static", {}), "prices.static").items():
         if not isinstance(text, str):
             raise InvalidInput('write the price as text, e.g. "3000"', field=f"prices.static.{symbol}")
         prices[symbol] = parse_decimal(text, field=f"prices.static.{symbol}")
     return prices
+
+
+def _live_prices(entry: Mapping[str, Any], fixed: Mapping[str, Decimal]) -> dict[str, LivePrice]:
+    found = {}
+    for symbol, given in _table(entry.get("live", {}), "prices.live").items():
+        path = f"prices.live.{symbol}"
+        values = dict(_table(given, path))
+        if symbol not in fixed:
+            raise InvalidInput("has no fixed price to check: write one into [prices.static]", field=path)
+        if "band" in values:
+            if not isinstance(values["band"], str):
+                raise InvalidInput('write it as text, e.g. "0.2"', field=f"{path}.band")
+            values["band"] = parse_decimal(values["band"], field=f"{path}.band")
+        live: LivePrice = _section(LivePrice, {**values, "symbol": symbol}, path)
+        if urlsplit(live.url).scheme not in ("http", "https") or not urlsplit(live.url).hostname:
+            raise InvalidInput("is no http(s) address", field=f"{path}.url")
+        if live.pointer and not live.pointer.startswith("/"):
+            raise InvalidInput("is a JSON pointer, e.g. /data/amount", field=f"{path}.pointer")
+        if live.every_s < 1 or live.max_age_s < live.every_s:
+            raise InvalidInput("every_s is 1 or more, and max_age_s is not shorter", field=f"{path}.max_age_s")
+        if live.band >= 1:
+            raise InvalidInput('is less than "1"', field=f"{path}.band")
+        found[symbol] = live
+    return found
 
 
 def _table(value: Any, path: str) -> Mapping[str, Any]:

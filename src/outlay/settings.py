@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,12 @@ def setting(doc: str, default: Any = dataclasses.MISSING) -> Any:
     return field(default=default, metadata={"doc": doc})
 
 
+def origin_of(url: str) -> str:
+    """Return the origin of a URL, as browsers write it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """Where the API listens and what it is called from outside."""
@@ -31,6 +38,11 @@ class Server:
     public_url: str = setting("how clients reach it; must match what they sign for", "http://localhost:8000")
     rp_id: str = setting("host name passkeys belong to; from public_url unless given", "")
     allowed_origins: tuple[str, ...] = setting("origins assertions may name; from public_url unless given", ())
+    approval_url: str = setting(
+        "an address of its own for approving, e.g. https://approve.pay.example: set, what passkeys sign on any other"
+        " page decides about nothing and adds no keys; empty: they decide on the dashboard",
+        "",
+    )
 
     @property
     def relying_party(self) -> str:
@@ -40,8 +52,18 @@ class Server:
     @property
     def origins(self) -> tuple[str, ...]:
         """The origins an assertion may name."""
-        parts = urlsplit(self.public_url)
-        return self.allowed_origins or (f"{parts.scheme}://{parts.netloc}",)
+        named = self.allowed_origins or (origin_of(self.public_url),)
+        apart = origin_of(self.approval_url) if self.approval_url else ""
+        return (*named, apart) if apart and apart not in named else named
+
+    def origins_for(self, *, decides: bool) -> tuple[str, ...]:
+        """The origins an assertion may name; ``decides``: it signs somebody's decision, or gives them a key for it."""
+        return (origin_of(self.approval_url),) if decides and self.approval_url else self.origins
+
+    @property
+    def decided_at(self) -> str:
+        """Where people decide, without a slash at the end."""
+        return (self.approval_url or self.public_url).rstrip("/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +109,18 @@ class Network:
     def needs_agreement(self) -> bool:
         """Whether two endpoints must tell the same before anything is decided by it."""
         return self.trust == "quorum" or (not self.trust and len(self.rpc_urls) > 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LivePrice:
+    """What a fixed price is checked against. It can withhold that price, never change it; so it is not signed."""
+
+    symbol: str = ""
+    url: str = setting("where its price in dollars is told over HTTP, as JSON; may hold a key, is never logged")
+    pointer: str = setting("where in the answer it stands: a JSON pointer, e.g. /data/amount")
+    every_s: int = setting("seconds between two questions", 60)
+    max_age_s: int = setting("an older answer counts for nothing: then there is no price", 300)
+    band: Decimal = setting('how far it may be from the fixed one, "0.2" is a fifth; beyond that there is no price')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -169,7 +169,7 @@ def renew_journal(directory: Path, root: str | None) -> str:
         os.close(lock)
     return (
         f"new journal {journal.journal_id} in {layout.journal}\n"
-        "It signs nothing yet. Start the server, then have admins sign where it begins: outlay signer-reseed --help"
+        "It signs nothing yet. Start the server, then have admins sign where it begins: outlay signers reseed --help"
     )
 
 

@@ -23,7 +23,6 @@ from outlay.evidence.demand import order, portable
 from outlay.evidence.history import verify_history
 from outlay.evidence.payout import verify_payout
 from outlay.evidence.report import Report
-from outlay.evidence.sign import sign_challenge
 from outlay.signer.keys import SigningKey
 from outlay.store import evidence, lanes, organizations
 from tests.actions.world import ALICE, Actor, World
@@ -158,7 +157,7 @@ class Stage:
                 **changes,
             }
         )
-        answer = sign_challenge(actor.private_key, actor.credential_id, action_challenge(preimage))
+        answer = actor.sign(action_challenge(preimage))
         return {
             "v": 1,
             "preimage": preimage.document(),

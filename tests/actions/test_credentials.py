@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from outlay.actions import people, present
+from outlay.actions import credentials, people, present
 from outlay.core.errors import (
     ActionSignatureInvalid,
     Conflict,
@@ -22,6 +22,7 @@ from outlay.evidence.history import History, verify_history
 from outlay.evidence.keys import load_public_key, normal_pem
 from outlay.store import organizations, users
 from outlay.store.schema import credential, decision
+from tests.actions import joining
 from tests.actions.documents import ALWAYS, ask, group
 from tests.actions.world import Actor, World
 from tests.world import KEY_KINDS, new_key
@@ -110,6 +111,36 @@ def test_a_name_is_taken_once(world: World, one: Actor, two: Actor) -> None:
             world.add_key(one, preimage, info)
 
 
+@pytest.mark.parametrize("goes", ["recovered", "deleted", "removed"])
+def test_a_key_that_squats_on_the_name_of_a_deleted_one_keeps_nobody(
+    world: World, one: Actor, two: Actor, monkeypatch: pytest.MonkeyPatch, goes: str
+) -> None:
+    """Such a name is refused; one from a time when it was not does no harm."""
+    victim = world.second_key(one) if goes == "deleted" else one
+    preimage, name = world.begin_key(two), f"{victim.credential_id}#{victim.credential_uuid}"
+    info = key_attestation(new_key_pair()[0], credential_challenge(preimage), cred_id=name)
+    with pytest.raises(InvalidInput, match="has no # in it: choose another"):
+        world.add_key(two, preimage, info)
+    with monkeypatch.context() as patched:
+        patched.setattr(credentials, "check_new_name", lambda unit, name, longest=0: None)
+        world.add_key(two, preimage, info)
+    if goes == "recovered":
+        joining.recover(world, one)
+    elif goes == "deleted":
+        world.switch_key(one, victim.credential_uuid, "delete")
+    else:
+        path = f"/auth/users/{one.user_id}"
+        world.call(
+            world.admin,
+            "DELETE",
+            path,
+            {},
+            "Auth:Users:Delete",
+            lambda act: people.delete(act, one.user_id, service_account=False),
+        )
+    assert replay(world).credentials[victim.credential_uuid].is_deleted
+
+
 def test_somebody_nobody_vouched_for_adds_no_key(world: World) -> None:
     stranger = world.person("stranger@example.com", vouched=False)
     with pytest.raises(NotPermitted, match="vouches"):
@@ -177,6 +208,7 @@ def take_up(world: World, email: str, private: str) -> None:
             entropy=world.entropy,
             preimage=preimage,
             code=code,
+            server=world.config.server,
             credential_kind="Key",
             credential_info=dict(key_attestation(private, registration_challenge(preimage), cred_id="free name")),
             credential_name=None,
@@ -350,6 +382,7 @@ def test_an_admin_sees_the_fingerprints_to_compare(world: World) -> None:
             entropy=world.entropy,
             preimage=preimage,
             code=code,
+            server=world.config.server,
             credential_kind="Key",
             credential_info=dict(info),
             credential_name="laptop",

@@ -1,6 +1,7 @@
 """Messages to people: who is told what, once, however often a channel fails, and never more than a person can read."""
 
 import asyncio
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from outlay.actions.notices import PAGES
 from outlay.actions.present_changes import NAMES
 from outlay.cli.approvals import KINDS
 from outlay.core.address import checksum
+from outlay.core.errors import NotPermitted
 from outlay.core.event import EVENT_KINDS
 from outlay.core.message import Message
 from outlay.core.seams import SECOND
@@ -20,6 +22,7 @@ from outlay.engine.notify import Collect, Courier
 from outlay.evidence.words import words
 from outlay.store import approvals, notify, webhooks
 from outlay.store.notify import Draft, Envelope
+from tests import recurrences
 from tests.actions.council import Council
 from tests.actions.documents import ALWAYS, ask, group, over
 from tests.actions.world import ALICE, SETTINGS, Actor, World
@@ -54,6 +57,11 @@ class Channel:
         return {each.number: self.refuses for each in envelopes}
 
 
+def is_receipt(message: Message) -> bool:
+    """Tell whether a message tells somebody what they have decided."""
+    return re.match(r".* has (approved|denied) this, with key cr-", message.text) is not None
+
+
 class Desk:
     """The steps of an organization that tells people."""
 
@@ -84,14 +92,17 @@ class Desk:
         asyncio.run(all_steps())
 
     def mailed(self) -> list[tuple[str, str]]:
-        """Return address and title of every mail that was taken, and forget them."""
-        found = [(each.place, message.title) for each in self.mail.taken for message in each.messages]
-        self.mail.taken.clear()
+        """Return address and title of every mail that was taken, but for receipts, and forget them."""
+        found = [(place, message.title) for place, message in self.taken(self.mail) if not is_receipt(message)]
         return sorted(found)
 
     def chatted(self) -> list[str]:
-        found = [message.text for each in self.chat.taken for message in each.messages]
-        self.chat.taken.clear()
+        return [message.text for _, message in self.taken(self.chat) if not is_receipt(message)]
+
+    def taken(self, channel: Channel) -> list[tuple[str, Message]]:
+        """Return every message that a channel took, with its place, and forget them."""
+        found = [(each.place, message) for each in channel.taken for message in each.messages]
+        channel.taken.clear()
         return found
 
 
@@ -145,8 +156,8 @@ def test_who_may_vote_is_asked_with_everything_that_matters(desk: Desk, bot: Act
         "1 of group",
         "Held because",
         words(row.intent_digest),
-        f"http://localhost:8000/approvals/{row.approval_id}",
-        f"outlay approvals show {row.approval_id} --url http://localhost:8000 --token-file TOKEN",
+        f"http://localhost:8000/dashboard/approvals/{row.approval_id}",
+        f"outlay approvals show {row.approval_id} --url http://localhost:8000",
     ):
         assert expected in text
     desk.run(minutes=1)
@@ -495,3 +506,68 @@ def test_instants_are_of_the_clock(desk: Desk) -> None:
     page(desk.world, "wallet.frozen", "wa-1")
     desk.run()
     assert desk.mail.taken[0].at // SECOND == desk.world.clock.now() // SECOND
+
+
+# Receipts
+
+
+def receipts(desk: Desk) -> list[tuple[str, Message]]:
+    """Return what people were told about what they decided, by mail."""
+    return [(place, message) for place, message in desk.taken(desk.mail) if is_receipt(message)]
+
+
+def test_who_decides_is_told_what_they_have_signed_for(desk: Desk, bot: Actor, one: Actor, two: Actor) -> None:
+    world = desk.world
+    paid = world.pay(bot, hold(world, one, two, quorum=2), 1250)["id"]
+    desk.run()
+    desk.taken(desk.mail)
+    world.decide(one, paid, reason="checked")
+    row = world.row(paid)
+    desk.run()
+    ((place, message),) = receipts(desk)
+    assert place == one.username
+    assert message.title == f"{one.username} approved: 1,250 USDC to {checksum(ALICE)}"
+    for part in (checksum(ALICE), "1,250 USDC", words(row.intent_digest), "checked", one.credential_uuid):
+        assert part in message.text
+    world.decide(two, paid, "Denied", reason="no")
+    desk.run()
+    ((place, message),) = receipts(desk)
+    assert place == two.username
+    assert message.title.startswith(f"{two.username} denied: ")
+
+
+def test_a_decision_that_is_refused_has_no_receipt(desk: Desk, bot: Actor, one: Actor, two: Actor) -> None:
+    world = desk.world
+    paid = world.pay(bot, hold(world, one), 9)["id"]
+    with pytest.raises(NotPermitted):
+        world.decide(two, paid)
+    desk.run()
+    assert receipts(desk) == []
+
+
+def test_the_receipt_of_a_change_names_it(tmp_path: Path) -> None:
+    council = Council(tmp_path, settings=SETTINGS + NOTIFY)
+    desk = Desk(council)
+    change = council.set_cap(1000)
+    desk.run()
+    desk.taken(desk.mail)
+    council.vote(change, council.first)
+    desk.run()
+    ((place, message),) = receipts(desk)
+    assert place == council.first.username
+    assert message.title.startswith(f"{council.first.username} approved: Update Policy ")
+    assert words(council.request(change).digest) in message.text
+    council.close()
+
+
+def test_a_run_that_waits_is_asked_for_by_its_mandate(world: World) -> None:
+    desk, approver = Desk(world), world.person("approver@example.com")
+    wallet = world.wallet()
+    recurrences.at(world, "2027-01-20 08:00")
+    made = recurrences.create(world, recurrences.document(wallet, **{"from": "2027-01-20"}))
+    world.policy(ALWAYS, ask(group(approver)))
+    recurrences.at(world, "2027-01-20 09:00")
+    recurrences.follow(world)
+    desk.run()
+    (text,) = desk.chatted()
+    assert f"Asked by      mandate rent ({made})" in text

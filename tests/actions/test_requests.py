@@ -363,7 +363,7 @@ def test_settings_about_money_that_nobody_signed_admit_nothing(world: World, bot
     paid = world.pay(bot, wallet, 5)["id"]
     assert old in SETTINGS
     world.config = parse(SETTINGS.replace(old, new))
-    with pytest.raises(Unavailable, match="outlay config apply") as refused:
+    with pytest.raises(Unavailable, match="outlay settings apply") as refused:
         world.pay(bot, wallet, 5)
     assert refused.value.status == 503
     assert world.row(paid).state == "ready", "reads still answer"

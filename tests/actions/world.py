@@ -64,6 +64,7 @@ from outlay.store.schema import event
 from tests import postgres
 from tests.actions.documents import policy_document
 from tests.actions.seams import FakeClock, SeededEntropy, empty_database, forget_durability
+from tests.passkeys import Passkey
 
 NETWORK = "EthereumSepolia"
 USDC = "0x" + "11" * 20
@@ -110,6 +111,13 @@ class Actor:
     credential_id: str
     credential_uuid: str
     claims: dict[str, Any]
+    passkey: Passkey | None = None  #: signs in the place of the key, which there is none of then
+
+    def sign(self, challenge: str) -> dict[str, Any]:
+        """Return the ``firstFactor`` that answers a challenge."""
+        if self.passkey is not None:
+            return self.passkey.used(challenge)
+        return sign_challenge(self.private_key, self.credential_id, challenge)
 
 
 class World:
@@ -186,7 +194,7 @@ class World:
                 path=path,
                 payload=payload,
             )
-        answer = sign_challenge(actor.private_key, actor.credential_id, action_challenge(preimage))
+        answer = actor.sign(action_challenge(preimage))
         return SignedCall(
             preimage=preimage,
             assertion=Assertion.from_document(answer),
@@ -198,7 +206,7 @@ class World:
         """Return a call of ``bearer`` really signed by ``signer``, over a challenge that whoever can seal made up."""
         call = self.sign(bearer, method, path, payload)
         preimage = replace(call.preimage, credentials=(signer.credential_uuid,))
-        answer = sign_challenge(signer.private_key, signer.credential_id, action_challenge(preimage))
+        answer = signer.sign(action_challenge(preimage))
         return replace(
             call,
             preimage=preimage,
@@ -274,6 +282,7 @@ class World:
                 entropy=self.entropy,
                 preimage=preimage,
                 code=code,
+                server=self.config.server,
                 credential_kind="Key",
                 credential_info=dict(info),
                 credential_name=None,
@@ -296,7 +305,7 @@ class World:
             preimage, _ = people.begin_login(
                 unit, now=self.clock.now(), entropy=self.entropy, username=actor.username, org_id=None
             )
-        answer = sign_challenge(actor.private_key, actor.credential_id, login_challenge(preimage))
+        answer = actor.sign(login_challenge(preimage))
         with self.unit() as unit:
             claims = people.log_in(
                 unit,

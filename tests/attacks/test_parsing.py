@@ -107,6 +107,8 @@ def wrong_types(schema: dict[str, Any]) -> list[Any]:
     kinds |= set(schema["type"]) if isinstance(schema.get("type"), list) else set()
     if "boolean" in kinds:
         return [1, 0, "true", "false", "", [], 1.0]
+    if {"integer", "string"} <= kinds:
+        return [True, 1.5, ["x"], {"x": "x"}]
     if "integer" in kinds:
         return [True, False, "1", 1.5, [1]]
     if "string" in kinds or "const" in schema or "enum" in schema:

@@ -12,7 +12,9 @@ from urllib.parse import quote
 import pytest
 
 from outlay.cli import audit as cli
+from outlay.cli.profile import Caller
 from outlay.cli.single_file import LOG, build_verifier, needed_modules
+from outlay.core.spreadsheet import harmless
 from outlay.evidence.audit_log import check
 from outlay.evidence.sign import sign_challenge
 from tests.door import Door, open_door
@@ -27,16 +29,16 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 
 
 @pytest.fixture
-def keys(door: Door, tmp_path: Path) -> dict[str, Any]:
-    """Return what the commands take from the admin."""
+def caller(door: Door, tmp_path: Path) -> Caller:
+    """Return the admin, as the commands take whoever calls."""
     (tmp_path / "token").write_text(door.admin.token)
     (tmp_path / "key.pem").write_text(door.admin.private)
-    return {
-        "url": f"http://127.0.0.1:{door.port}",
-        "token_file": tmp_path / "token",
-        "key_file": tmp_path / "key.pem",
-        "credential": door.admin.credential_id,
-    }
+    return Caller(
+        url=f"http://127.0.0.1:{door.port}",
+        token_file=tmp_path / "token",
+        key_file=tmp_path / "key.pem",
+        credential=door.admin.credential_id,
+    )
 
 
 def found(door: Door, **query: Any) -> list[dict[str, Any]]:
@@ -103,21 +105,21 @@ def test_failed_logins_are_told_but_flood_nothing(door: Door) -> None:
 
 
 def test_the_log_is_taken_along_and_checked_where_no_server_is(
-    door: Door, keys: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    door: Door, caller: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli, "PAGE", 9)
     file = tmp_path / "log.jsonl"
-    cli.export(out=file, **keys)
+    cli.export(out=file, caller=caller)
     assert file.stat().st_mode & 0o777 == 0o600
     root = door.get("/v1/records", door.admin).ok()["root"]
     assert check(file, root=root) == 0
     last = json.loads(file.read_bytes().splitlines()[-2])["entry"]
     assert (last["action"], last["actor"]) == ("log.exported", door.admin.user_id), "the file ends with its own export"
     part = tmp_path / "part.jsonl"
-    cli.export(out=part, first=last["seq"] - 2, **keys)
+    cli.export(out=part, first=last["seq"] - 2, caller=caller)
     assert (check(part, root=root), check(part, root=root, first=last["seq"] - 2)) == (1, 0)
     with pytest.raises(FileExistsError):
-        cli.export(out=file, **keys)
+        cli.export(out=file, caller=caller)
     program = tmp_path / "outlay_audit.py"
     program.write_text(build_verifier(LOG))
     text = file.read_text()
@@ -134,9 +136,9 @@ def test_the_program_of_its_own_needs_nothing_of_the_server(tmp_path: Path) -> N
     assert {name.split(".")[1] for name in needed_modules(LOG.entry) if "." in name} == {"core", "evidence"}
 
 
-def test_a_spreadsheet_takes_no_cell_for_a_formula(door: Door, keys: dict[str, Any], tmp_path: Path) -> None:
+def test_a_spreadsheet_takes_no_cell_for_a_formula(door: Door, caller: Caller, tmp_path: Path) -> None:
     file = tmp_path / "log.csv"
-    cli.export(out=file, as_="csv", **keys)
+    cli.export(out=file, as_="csv", caller=caller)
     with file.open(newline="", encoding="utf-8") as lines:
         rows = list(csv.reader(lines))
     assert rows[0] == list(cli.COLUMNS)
@@ -176,10 +178,9 @@ def test_hostile_texts_get_an_apostrophe(text: str, tmp_path: Path) -> None:
 
 def test_harmless_texts_stay_as_they_are() -> None:
     for value, text in (("us-1", "us-1"), (None, ""), (-5, "-5"), ("a=b", "a=b"), ("", "")):
-        assert cli.harmless(value) == text
+        assert harmless(value) == text
 
 
-def test_the_state_is_told(door: Door, keys: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.state(url=keys["url"], token_file=keys["token_file"])
-    assert ended.value.code == 0 and "entries" in capsys.readouterr().out
+def test_the_state_is_told(door: Door, caller: Caller, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.state(caller=caller) == 0
+    assert "entries" in capsys.readouterr().out

@@ -1,12 +1,12 @@
 """The log of a live server: its anchors on another disk, and what happens when somebody cuts it off."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dfns_sdk import DfnsError
 
 from outlay.cli import audit as cli
+from outlay.cli.profile import Caller
 from outlay.client import call
 from outlay.evidence.audit_log import DECLARED, WHOLE, check, read_anchor
 from tests import postgres
@@ -17,20 +17,20 @@ RECIPIENT = "0x" + "b0" * 20
 
 def take_along(world: World, file: Path) -> Path:
     """Export the log as the admin."""
-    cli.export(out=file, **keys(world, file.parent))
+    cli.export(out=file, caller=caller(world, file.parent))
     return file
 
 
-def keys(world: World, folder: Path) -> dict[str, Any]:
-    """Return what the commands take from the admin."""
+def caller(world: World, folder: Path) -> Caller:
+    """Return the admin, as the commands take whoever calls."""
     (folder / "token").write_text(world.admin.token)
     (folder / "key.pem").write_text(world.admin.private_key)
-    return {
-        "url": world.url,
-        "token_file": folder / "token",
-        "key_file": folder / "key.pem",
-        "credential": world.admin.credential_id,
-    }
+    return Caller(
+        url=world.url,
+        token_file=folder / "token",
+        key_file=folder / "key.pem",
+        credential=world.admin.credential_id,
+    )
 
 
 def cut_off(where: Path | str, first: int) -> None:
@@ -72,7 +72,7 @@ def test_a_log_that_was_cut_off_stops_the_server_until_a_person_has_looked(tmp_p
             world.pay(bot, wallet, RECIPIENT, 5, "two")
         assert refused.value.status_code == 503 and refused.value.details["reason"] == "audit_broken"
         assert check(take_along(world, tmp_path / "two.jsonl"), root=root, anchor=anchors) == DECLARED
-        cli.go_on(reason="the copy of last night is all there is", **keys(world, tmp_path))
+        cli.go_on(reason="the copy of last night is all there is", caller=caller(world, tmp_path))
         world.wait_for(world.pay(bot, wallet, RECIPIENT, 5, "two"), "Confirmed")
         world.restart()
         assert check(take_along(world, tmp_path / "three.jsonl"), root=root, anchor=anchors) == DECLARED

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from outlay.cli.profile import Profile, write_profile
 from tests.world import USDC, World, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,13 +28,18 @@ class Night:
             (folder / name).mkdir()
         (folder / "token").write_text(world.admin.token)
         (folder / "key.pem").write_text(world.admin.private_key)
-        (folder / "key.pem").chmod(0o600)
+        write_profile(
+            folder / "profile.toml",
+            Profile(
+                url=world.url,
+                token_file=folder / "token",
+                key_file=folder / "key.pem",
+                credential=world.admin.credential_id,
+            ),
+        )
         self._names = {
             "DIR": str(world.deployment.directory),
-            "URL": world.url,
-            "TOKEN": str(folder / "token"),
-            "KEY": str(folder / "key.pem"),
-            "CREDENTIAL": world.admin.credential_id,
+            "OUTLAY_PROFILE": str(folder / "profile.toml"),
             "WALLET": self.wallet["id"],
             "BACKUP": str(folder / "backup"),
             "REHEARSAL": str(folder / "rehearsal"),
@@ -89,7 +95,7 @@ def test_a_stuck_payout_is_looked_at_sped_up_and_canceled(night: Night) -> None:
         paid = night.pay("stuck-1")
         world.wait_for(paid, "Broadcasted")
         said = night.run("stuck-payout.md", PAYOUT=paid["id"])
-        assert "Broadcasted" in said
+        assert "broadcast" in said
         assert "no policy was about it, and the default decided" in said and "What happened:" in said
         until(lambda: night.is_canceling(paid), "the void to be sent")
     done = world.wait_for(paid, "Failed", "Confirmed")

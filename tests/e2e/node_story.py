@@ -27,6 +27,8 @@ def identities(world: World) -> list[Exchange]:
     result = run(world, "identities.mjs", admin=caller(world.admin), walletId=wallet["id"])
     check_people(result, world.org_id)
     check_keys(result["credentials"])
+    made = assert_conforms(result["onDevice"], auth_types.CreateCredentialWithCodeResponse)
+    assert made["isActive"] is False and result["switchedOn"]["message"]
     assert [each["kind"] for each in result["tokens"]] == list(KEY_KINDS)
     for each in result["tokens"]:
         check_token(each, result["userId"])

@@ -1,6 +1,7 @@
 """Every offered call through the official Python SDK, area by area, for people and machines of the step's own."""
 
 import functools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +99,26 @@ def credentials(world: World) -> None:
             if who.user_id == person.user_id:
                 who = world.log_in(who)  # a session ends with its key; a machine's token goes on with the next one
             withdraw(who, old["credentialUuid"], made["credentialUuid"])
+        if who.user_id == person.user_id:
+            add_with_code(world, who)
+
+
+def add_with_code(world: World, who: Identity) -> None:
+    """Register a key from a place where none of the person's is, with a code; another of theirs switches it on."""
+    auth, elsewhere, (private, _) = who.sdk.auth, world.client().auth, new_key()
+    opened = auth.create_credential_code({"expiration": int(time.time()) + 600})
+    code = assert_conforms(opened, auth_types.CreateCredentialCodeResponse)["code"]
+    begun = elsewhere.create_credential_challenge_with_code({"credentialKind": "Key", "code": code})
+    body = {
+        "credentialKind": "Key",
+        "credentialInfo": key_attestation(private, begun["challenge"]),
+        "credentialName": "another device",
+        "challengeIdentifier": begun["challengeIdentifier"],
+    }
+    made = assert_conforms(elsewhere.create_credential_with_code(body), auth_types.CreateCredentialWithCodeResponse)
+    assert made["isActive"] is False
+    assert auth.activate_credential({"credentialUuid": made["credentialUuid"]})["message"]
+    assert auth.delete_credential(made["credentialUuid"]) == {}
 
 
 def withdraw(who: Identity, old: str, new: str) -> None:

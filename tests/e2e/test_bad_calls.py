@@ -98,8 +98,9 @@ def test_endless_heads_are_cut_off(door: Door) -> None:
 
 def test_calls_that_come_in_one_packet_are_answered_one_by_one(door: Door) -> None:
     """What bounds the head of a call must not count its neighbours."""
-    body = b'{"username":"' + b"x" * 50_000 + b'"}'
-    head = f"POST /auth/login/init HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    body = b'{"registrationCode":"x","username":"' + b"x" * 50_000 + b'"}'
+    head = "POST /auth/registration/init HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head += f"content-length: {len(body)}"
     last = b"GET /v1/health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     answers = door.send_all((head.encode() + b"\r\n\r\n" + body) * 5 + last)
     assert answers.count(b"HTTP/1.1 401 ") == 5
@@ -129,7 +130,7 @@ def test_what_is_not_http_is_refused_in_json(door: Door) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize(
-    "path", ["/", "/nope", "/wallets/x/y/z", "/v1", "/v2", "/auth", "/v2/wallets", "/.env", "/wallets.json", "/docs"]
+    "path", ["/nope", "/wallets/x/y/z", "/v1", "/v2", "/auth", "/v2/wallets", "/.env", "/wallets.json", "/docs"]
 )
 def test_an_unknown_path_is_not_offered(door: Door, method: str, path: str) -> None:
     answer = door.call(method, path, None if method == "GET" else {}, token=door.admin.token)
@@ -257,7 +258,8 @@ def test_a_control_character_in_a_query_is_refused_before_any_database_sees_it(d
             "/v1/payouts",
             ("state", "asset", "recipient", "walletId", "poolId", "batchId", "externalId", "initiatorId"),
         ),
-        ("/v1/mandates", ("status", "paginationToken")),
+        ("/v1/mandates", ("status", "kind", "paginationToken")),
+        ("/v1/mandates/sc-00000-00000-0000000000000000/runs", ("status", "paginationToken")),
         ("/v1/changes", ("status",)),
         ("/v2/policies", ("status",)),
         ("/v2/policy-approvals", ("status", "initiatorId", "approver_id")),
@@ -282,6 +284,7 @@ def described(door: Door) -> list[tuple[str, str, Any]]:
     return list(operations(door.get("/openapi.json").ok()))
 
 
+FILE_ROW = {"externalId": "x", "network": NETWORK, "asset": "USDC", "recipient": RECIPIENT, "amount": "1"}
 BODIES: dict[str, Any] = {
     "ContinueAudit": {"reason": "looked"},
     "ExportAudit": {},
@@ -290,6 +293,11 @@ BODIES: dict[str, Any] = {
     "ApplyConfig": {"moneySettings": {}},
     "ArchivePermission": {"isArchived": True},
     "CreateAssignment": {"identityId": "us-00000-00000-0000000000000000"},
+    "CheckRows": {"walletId": "wa-00000-00000-0000000000000000", "rows": [FILE_ROW]},
+    "SubmitBatch": {"name": "x", "walletId": "wa-00000-00000-0000000000000000", "digest": "0" * 64, "count": 1},
+    "UploadRows": {"rows": [FILE_ROW]},
+    "CodeInit": {"credentialKind": "Key", "code": "x"},
+    "CreateCode": {"expiration": 1},
     "CreateCredential": {"credentialKind": "Key", "credentialInfo": {}, "challengeIdentifier": "x"},
     "CreateMandate": {
         "name": "x",
@@ -313,6 +321,7 @@ BODIES: dict[str, Any] = {
     "CreateWebhook": {"url": "https://example.com", "events": ["*"]},
     "CredentialInit": {"kind": "Key"},
     "CredentialName": {"credentialUuid": "cr-00000-00000-0000000000000000"},
+    "ActivateCredential": {"credentialUuid": "cr-00000-00000-0000000000000000"},
     "DecisionBody": {"value": "Approved"},
     "Login": {"challengeIdentifier": "x", "firstFactor": {}},
     "LoginInit": {"username": "x"},

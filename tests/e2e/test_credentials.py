@@ -59,7 +59,7 @@ def test_a_challenge_looks_as_the_contract_says(door: Door) -> None:
     }
     assert begun["user"] == {"id": door.admin.user_id, "name": "admin", "displayName": "admin"}
     assert {each["alg"] for each in begun["pubKeyCredParams"]} == {-8, -7, -47, -257}
-    for kind in ("Fido2", "RecoveryKey", "key", ""):
+    for kind in ("fido2", "RecoveryKey", "key", ""):
         answer = door.call("POST", "/auth/credentials/init", {"kind": kind}, token=door.admin.token)
         assert (answer.status, answer.field) == (400, "kind")
 
@@ -138,7 +138,7 @@ def test_a_bad_attestation_is_named(door: Door) -> None:
     assert (empty.status, empty.field) == (400, "credentialInfo.credId")
     foreign = add(door, door.admin, new_key_pair()[0], credentialInfo=key_attestation(new_key_pair()[0], "x"))
     assert (foreign.status, foreign.code) == (403, "action_signature_invalid")
-    kind = add(door, door.admin, new_key_pair()[0], credentialKind="Fido2")
+    kind = add(door, door.admin, new_key_pair()[0], credentialKind="Password")
     assert (kind.status, kind.field) == (400, "credentialKind")
     assert door.stored() == before
 

@@ -54,7 +54,7 @@ def test_a_payout_is_proved_away_from_the_server(world: World, paid: Any, tmp_pa
     token, proof, program = tmp_path / "token", tmp_path / "proof.json", tmp_path / "outlay_verify.py"
     token.write_text(world.admin.token)
     root = world.made["rootFingerprint"]
-    asked = ("export", "--payout", paid["id"], "--url", world.url, "--token-file", str(token))
+    asked = ("export", paid["id"], "--url", world.url, "--token-file", str(token))
     exported = outlay(*asked, "--out", str(proof))
     assert exported.returncode == 0, exported.stderr
     assert proof.stat().st_mode & 0o777 == 0o600
@@ -72,7 +72,7 @@ def test_a_payout_is_proved_away_from_the_server(world: World, paid: Any, tmp_pa
 def test_a_changed_proof_is_refused_by_both(world: World, paid: Any, tmp_path: Path) -> None:
     token, wrong, program = tmp_path / "token", tmp_path / "wrong.json", tmp_path / "outlay_verify.py"
     token.write_text(world.admin.token)
-    proof = outlay("export", "--payout", paid["id"], "--url", world.url, "--token-file", str(token)).stdout
+    proof = outlay("export", paid["id"], "--url", world.url, "--token-file", str(token)).stdout
     program.write_text(outlay("verifier").stdout)
     wrong.write_text(proof.replace(RECIPIENT, "0x" + "66" * 20))
     assert wrong.read_text() != proof
@@ -86,10 +86,8 @@ def test_a_changed_proof_is_refused_by_both(world: World, paid: Any, tmp_path: P
 def test_what_cannot_be_exported_is_said(world: World, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(world.admin.token)
-    unknown = outlay(
-        "export", "--payout", "xfr-00000-00000-0000000000000000", "--url", world.url, "--token-file", str(token)
-    )
-    assert unknown.returncode == 1
+    unknown = outlay("export", "xfr-00000-00000-0000000000000000", "--url", world.url, "--token-file", str(token))
+    assert unknown.returncode == 4
     assert "no such transfer" in unknown.stderr
     status, body = read(world, world.admin.token, "xfr-00000-00000-0000000000000000")
     assert (status, json.loads(body)["error"]["code"]) == (404, "not_found")

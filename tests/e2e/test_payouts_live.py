@@ -79,9 +79,7 @@ def test_the_python_of_the_page_pays_and_the_proofs_hold(
     program.write_text(outlay("verifier").stdout)
     for each in (ids[0], ids[2]):
         proof = tmp_path / f"{each}.json"
-        exported = outlay(
-            "export", "--payout", each, "--url", world.url, "--token-file", str(token), "--out", str(proof)
-        )
+        exported = outlay("export", each, "--url", world.url, "--token-file", str(token), "--out", str(proof))
         assert exported.returncode == 0, exported.stderr
         told = outlay("verify", str(proof), "--root", root)
         assert told.returncode == 0, told.stdout + told.stderr

@@ -9,6 +9,7 @@ import jsonschema_rs
 
 from outlay.web.app import describe
 from outlay.web.openapi import ANSWERS, EVERY_OBJECT, EXTRA_BODIES, UNSIGNED, operations
+from outlay.web.v1 import batch_shapes
 from outlay.web.v1.payout_shapes import MESSAGES, ONLY_MESSAGES
 
 
@@ -18,7 +19,7 @@ def ways_to_sign(method: str, path: str) -> list[dict[str, list[str]]]:
     message: list[dict[str, list[str]]] = [{"httpSignature": []}]
     if (method, path) in ONLY_MESSAGES:
         return message
-    return handshake + message if (method, path) in MESSAGES else handshake
+    return handshake + message if (method, path) in MESSAGES | batch_shapes.MESSAGES else handshake
 
 
 def test_every_operation_says_who_may_call_what_it_takes_and_what_it_answers() -> None:

@@ -218,7 +218,7 @@ def resolve(scene: Sending, paid: Any, outcome: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (token := Path(folder) / "token").write_text(admin.token)
         (key := Path(folder) / "key.pem").write_text(admin.private_key)
-        words = ["--id", paid["id"], "--outcome", outcome, "--reason", "asked the recipient", "--url", scene.world.url]
+        words = [paid["id"], "--outcome", outcome, "--reason", "asked the recipient", "--url", scene.world.url]
         signing = ["--token-file", str(token), "--key-file", str(key), "--credential", admin.credential_id]
         command = [sys.executable, "-m", "outlay", "payouts", "resolve", *words, *signing]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

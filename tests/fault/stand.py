@@ -63,7 +63,7 @@ class Stand:
     def __init__(self, world: World, payer: Identity, wallet: Any, receiver: Receiver) -> None:
         """Take over a deployment that is not running yet."""
         self.world, self.wallet, self.receiver = world, wallet, receiver
-        self._client = Client(
+        self.client = Client(
             world.url, token=payer.token, credential_id=payer.credential_id, private_key=payer.private_key
         )
         self._payouts: list[Payout] = []
@@ -79,6 +79,10 @@ class Stand:
         self._payouts += payouts
         return self._posters.submit(lambda: [self._post(payout) for payout in payouts])
 
+    def expect(self, payouts: Sequence[Payout]) -> None:
+        """Have payouts be paid that are asked for in another way."""
+        self._payouts += payouts
+
     def post_again(self) -> "Future[list[Any]]":
         """Ask for everything again, as a client does whose answers may be of a database that is gone."""
         return self._posters.submit(lambda: [self._post(payout) for payout in self._payouts])
@@ -90,7 +94,7 @@ class Stand:
         while True:
             try:
                 # Signed anew each time: only the externalId says that it is the same payout.
-                return self._client.write("POST", f"/wallets/{self.wallet['id']}/transfers", body)
+                return self.client.write("POST", f"/wallets/{self.wallet['id']}/transfers", body)
             except (OutcomeUnknown, ApiError) as error:
                 if isinstance(error, ApiError) and error.status != 503:
                     raise
@@ -100,7 +104,7 @@ class Stand:
 
     def transfers(self) -> list[Any]:
         """Return every transfer of the wallet as the API shows it."""
-        page = self._client.read(f"/wallets/{self.wallet['id']}/transfers?limit=100")
+        page = self.client.read(f"/wallets/{self.wallet['id']}/transfers?limit=100")
         assert "nextPageToken" not in page
         items: list[Any] = page["items"]
         return items
@@ -150,7 +154,7 @@ class Stand:
 
     def _check_ledger(self, shown: Any) -> None:
         # The call itself fails unless every account equals its postings and every asset sums to zero.
-        accounts = {row["id"]: row for row in self._client.read("/v1/ledger")["accounts"]}
+        accounts = {row["id"]: row for row in self.client.read("/v1/ledger")["accounts"]}
 
         def balance(owner: str, asset: str, kind: str) -> int:
             row = accounts[f"{owner}/{asset}/{kind}"]

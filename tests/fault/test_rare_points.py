@@ -12,13 +12,20 @@ from typing import Any
 import pytest
 
 from outlay.cli import freeze
+from outlay.cli.output import PRINTED
 from outlay.cli.playground import LocalChain
 from outlay.client import Client
-from outlay.core.faultpoint import LABELS, RARE_LABELS
+from outlay.client import batches as files
+from outlay.core.address import ZERO
+from outlay.core.errors import OutcomeUnknown
+from outlay.core.faultpoint import FILE_LABELS, LABELS, RARE_LABELS
+from outlay.engine.admit_batches import GROUP
+from outlay.evidence.canonical import canonical
+from outlay.evidence.merkle import digest_of, leaf
 from outlay.layout import Layout
 from outlay.system import CRASH_VARIABLE
 from tests import postgres
-from tests.fault.stand import Original, Stand, make_payouts
+from tests.fault.stand import Original, Payout, Stand, make_payouts
 from tests.world import NETWORK, place_of, until
 
 PAYOUTS = 4
@@ -32,7 +39,7 @@ SOURCES = Path(__file__).parents[2] / "src"
 def test_every_label_is_passed_somewhere_and_every_point_has_a_listed_label() -> None:
     texts = [path.read_text() for path in SOURCES.rglob("*.py")]
     passed = [label for text in texts for label in re.findall(r"\bfault\(\s*([^)]*?)\s*\)", text) if ":" not in label]
-    assert sorted(passed) == sorted(f'"{label}"' for label in (*LABELS, *RARE_LABELS))
+    assert sorted(passed) == sorted(f'"{label}"' for label in (*LABELS, *RARE_LABELS, *FILE_LABELS))
 
 
 def start_and_die_at(stand: Stand, label: str) -> None:
@@ -108,7 +115,7 @@ def refuse(original: Original, label: str, folder: Path) -> None:
     with original.copy(folder) as stand:
         world = stand.world
         die_on_the_way(stand, original, "bind.after_commit", label)
-        freeze.stop(world.deployment.directory, {"wallet": stand.wallet["id"]}, "a drill")
+        freeze.stop(world.deployment.directory, "wallet", stand.wallet["id"], "a drill", PRINTED)
         start_and_die_at(stand, label)
         assert bool(world.rows('SELECT 1 FROM "transaction"')) is (label == "fence.after_commit")
         world.start()
@@ -164,13 +171,60 @@ def recover(original: Original, label: str, folder: Path) -> None:
         stand.check()
 
 
+# Files of payouts
+
+
+def file(original: Original, label: str, folder: Path) -> None:
+    """Kill the server when it has kept what became of the first rows of a file, the second half not."""
+    with original.copy(folder) as stand:
+        world = stand.world
+        payouts = make_payouts(label, PAYOUTS, original.token)
+        stand.expect(payouts)
+        rows = [row_of(each) for each in payouts]
+        # Of the first group all but two are refused; two more payouts are in the next group.
+        refused = [{**rows[0], "externalId": f"nobody-{at}", "recipient": ZERO} for at in range(GROUP - 2)]
+        world.start({CRASH_VARIABLE: label})
+        batch_id = submit_file(stand, [*refused, *rows])
+        assert world.wait_for_death(timeout_s=60) == -signal.SIGKILL, "the point was not reached"
+        (before,) = world.rows("SELECT admitted, refused FROM submission WHERE id = ?", batch_id)
+        assert (before["admitted"], before["refused"]) == (GROUP, GROUP - 2)
+        world.start()
+        stand.fund()
+        until(lambda: world.rows("SELECT 1 FROM submission WHERE state = 'done'"), "the rest of the file")
+        until(lambda: len(stand.transfers()) == PAYOUTS, "every payout")
+        stand.come_to_rest()
+        stand.check()
+
+
+def row_of(payout: Payout) -> dict[str, str]:
+    return {
+        "externalId": payout.external_id,
+        "network": NETWORK,
+        "asset": payout.contract or "native",
+        "recipient": payout.to,
+        "amount": str(payout.amount),
+    }
+
+
+def submit_file(stand: Stand, rows: list[dict[str, str]]) -> str:
+    """Sign and upload a file; the server may die any moment after."""
+    terms = files.terms(stand.client, wallet_id=stand.wallet["id"])
+    digest = digest_of([leaf(canonical(each)) for each in rows])
+    made = files.submit(stand.client, terms, name="payroll", digest=digest, count=len(rows))
+    with contextlib.suppress(OutcomeUnknown):
+        files.upload(stand.client, made["id"], 0, rows)
+    return str(made["id"])
+
+
 WAYS: dict[str, Callable[[Original, str, Path], None]] = {
     "replace.after_commit": replace,
     "fence.after_commit": refuse,
     "release.after_commit": refuse,
     "recover.after_records": recover,
     "recover.after_slots": recover,
+    "batch.after_commit": file,
 }
+POINTS = (*RARE_LABELS, *FILE_LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +232,7 @@ def crashes(
     request: pytest.FixtureRequest, original: Original, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, "Future[None]"]]:
     """Start the selected crashes, a few at a time: most of their time is waiting."""
-    wanted = [label for label in RARE_LABELS if any(item.name.endswith(f"[{label}]") for item in request.session.items)]
+    wanted = [label for label in POINTS if any(item.name.endswith(f"[{label}]") for item in request.session.items)]
     folder = tmp_path_factory.mktemp("rare")
     with ThreadPoolExecutor(PARALLEL) as pool:
         yield {label: pool.submit(WAYS[label], original, label, folder / label) for label in wanted}
@@ -186,6 +240,6 @@ def crashes(
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("label", RARE_LABELS)
+@pytest.mark.parametrize("label", POINTS)
 def test_a_crash_at_any_rare_point_pays_everybody_exactly_once(crashes: dict[str, "Future[None]"], label: str) -> None:
     crashes[label].result()

@@ -44,6 +44,9 @@ class Judge:
             return "a server error"
         if sent.status < 300 and (why := _trespass(sent, template, method)):
             return why
+        (kind,) = self._described["paths"][template][method]["responses"]["200"]["content"]
+        if sent.status < 300 and kind != "application/json":
+            return None if sent.content_type.startswith(kind) else f"not {kind}"
         if not sent.content_type.startswith("application/json"):
             return "not JSON"
         answer = json.loads(sent.raw)

@@ -318,6 +318,8 @@ class Run:
         if method == "DELETE" or path.endswith("/archive"):
             self.found.drop(gone)
             return
+        if not sent.content_type.startswith("application/json"):
+            return
         answer = json.loads(sent.raw)
         if sent.status == 202 and self.dice.random() < 0.8:
             self._approve(answer)

@@ -36,13 +36,17 @@ RARE = {
     "GET /v1/payouts/batch/{batchId}",
     "POST /v1/payouts/batch",
     "POST /v1/payouts/batch/{batchId}/decisions",
+    "POST /v1/batches/check",
+    "PUT /v1/batches/{batchId}/rows",
+    "POST /v1/batches/{batchId}/decisions",
     "GET /v1/mandates/{mandateId}",
     "GET /v1/mandates/{mandateId}/proposals",
+    "GET /v1/mandates/{mandateId}/runs",
     "POST /v1/mandates",
     "POST /v1/mandates/{mandateId}/archive",
 }
 """Never carried out here: nothing is frozen, no made-up body names every wallet with its nonce or is a whole mandate,
-and a batch is signed as a message."""
+and a batch is signed as a message, or has rows of the digest that was signed."""
 
 
 @pytest.mark.parametrize("governed", [False, pytest.param(True, marks=pytest.mark.long)], ids=["free", "governed"])

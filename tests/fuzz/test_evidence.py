@@ -263,12 +263,12 @@ def test_an_attestation_of_any_content_attests_the_key_that_made_it_or_nothing(d
 @given(bent(REGISTERED["preimage"]), bent(REGISTERED["attestation"]))
 def test_a_proof_of_registration_of_any_content_is_broken_or_true(preimage: Any, attestation: Any) -> None:
     try:
-        _, credential_id, public_key = verify_registration(json_of(preimage), json_of(attestation))
+        _, attested = verify_registration(json_of(preimage), json_of(attestation))
     except EvidenceBroken as error:
         assert error.field
     else:
-        assert (preimage, public_key) == (REGISTERED["preimage"], REGISTERED["publicKey"])
-        assert credential_id == attestation["credId"]
+        assert (preimage, attested.public_key) == (REGISTERED["preimage"], REGISTERED["publicKey"])
+        assert attested.credential_id == attestation["credId"]
 
 
 # Keys, texts and tokens

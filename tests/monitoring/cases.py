@@ -59,7 +59,7 @@ CASES = (
         fires=15,
         labels={"wallet": "wa-1"},
         summary="1 nonces are missing in the lane of wallet wa-1: nothing behind them can be mined. Run outlay"
-        " reconcile, and see why no void fills them.",
+        " wallets reconcile, and see why no void fills them.",
     ),
     Case(
         alert="OutlayNotAdmitting",
@@ -97,7 +97,7 @@ CASES = (
         series={'outlay_wallet_frozen{wallet="wa-1"}': (0, 1), 'outlay_wallet_frozen{wallet="wa-2"}': (0, 0)},
         fires=10,
         labels={"wallet": "wa-1"},
-        summary="Wallet wa-1 is frozen and signs nothing new. outlay freezes says why; look before you unfreeze.",
+        summary="Wallet wa-1 is frozen and signs nothing new. outlay freezes list says why; look before you unfreeze.",
     ),
     Case(
         alert="OutlayFrozen",
@@ -105,7 +105,7 @@ CASES = (
         series={'outlay_frozen{kind="network"}': (0, 1), 'outlay_frozen{kind="wallet"}': (0, 0)},
         fires=10,
         labels={"kind": "network"},
-        summary="1 freezes of the kind network stop payouts. outlay freezes names each with its reason.",
+        summary="1 freezes of the kind network stop payouts. outlay freezes list names each with its reason.",
     ),
     Case(
         alert="OutlayWalletLow",

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from outlay.cli.profile import Profile, write_profile
 from tests.monitoring import shipped, stack
 from tests.monitoring.cases import MINUTES, page_of
 from tests.tools import free_port
@@ -163,14 +164,19 @@ def test_the_commands_of_the_page_run(watched: Watched, alert: str, tmp_path: Pa
     for name, text in (("token", world.admin.token), ("key.pem", world.admin.private_key)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
+    who = Profile(
+        url=world.url,
+        token_file=tmp_path / "token",
+        key_file=tmp_path / "key.pem",
+        credential=world.admin.credential_id,
+    )
+    write_profile(tmp_path / "profile.toml", who)
     names = {
         "DIR": str(world.deployment.directory),
         "URL": world.url,
         "METRICS": watched.metrics,
         "LOG": str(world.deployment.log),
-        "TOKEN": str(tmp_path / "token"),
-        "KEY": str(tmp_path / "key.pem"),
-        "CREDENTIAL": world.admin.credential_id,
+        "OUTLAY_PROFILE": str(tmp_path / "profile.toml"),
         "WALLET": watched.wallet["id"],
         "PAYOUT": watched.paid["id"],
         "WEBHOOK": watched.webhook["id"],

@@ -15,7 +15,7 @@ from outlay.evidence import record as records
 from outlay.evidence.changes import CHANGES, PROVED
 from outlay.evidence.history import verify_history
 from outlay.evidence.requests import MADE, REQUESTS
-from outlay.store import organizations, schema
+from outlay.store import organizations, schema, schema_codes
 from outlay.store.database import Database, Unit
 from tests import tools
 from tests.actions.seams import empty_database, forget_durability
@@ -30,6 +30,7 @@ COMPARED = (
     schema.record,
     schema.user,
     schema.credential,
+    schema_codes.credential_code,
     schema.permission,
     schema.assignment,
     schema.wallet,

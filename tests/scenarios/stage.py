@@ -23,11 +23,12 @@ from outlay.engine.balance import Balance
 from outlay.engine.confirm import Confirm
 from outlay.engine.delays import Delays
 from outlay.engine.expire import Expire
+from outlay.engine.recurring import Recurring
 from outlay.engine.refill import Refill
 from outlay.engine.route import Routing
 from outlay.engine.send import Send
 from outlay.engine.watch import Watch
-from outlay.prices.static import StaticPrices
+from outlay.prices.checked import CheckedPrices
 from outlay.signer.journal import Journal
 from outlay.signer.keystore import KdfParams, Keystore
 from outlay.signer.local import SignerCore
@@ -152,7 +153,8 @@ class Stage:
         self.worker = Send(*parts, chains, signer, self._watch, holder=f"worker {next(self._holders)}")
         self.router = Routing(*parts)
         self._confirm, self._balance, self._expire = Confirm(*parts, chains), Balance(*parts, chains), Expire(*parts)
-        self._refill = Refill(*parts, StaticPrices(self.config.prices).find)
+        prices = CheckedPrices(self.config.prices, {}, began=0).find
+        self._refill, self._recurring = Refill(*parts, prices), Recurring(*parts, prices)
         self._delays = Delays(*parts)
 
     def close(self) -> None:
@@ -261,6 +263,8 @@ class Stage:
         await self._balance.step()
         await self._expire.step()
         await self._refill.step()
+        while await self._recurring.step():
+            pass
         await self._delays.step()
 
     def mine(self, blocks: int = 1, **choice: Any) -> None:

@@ -20,7 +20,6 @@ from outlay.evidence.attestation import fingerprint
 from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage, action_challenge
 from outlay.evidence.keys import new_key_pair
-from outlay.evidence.sign import sign_challenge
 from outlay.signer import Demand, Signed, Why
 from tests.actions.documents import ALWAYS, BLOCK, ask, group, known, over
 from tests.actions.world import ALICE, BOB, DOLLAR, FEE_CAP, NETWORK, SETTINGS, USDC, Actor
@@ -72,7 +71,7 @@ def signed_call(bank: Bank, actor: Actor, method: str, path: str, payload: Any, 
         **changes,
     }
     preimage = Preimage(**members)
-    answer = sign_challenge(actor.private_key, actor.credential_id, action_challenge(preimage))
+    answer = actor.sign(action_challenge(preimage))
     assertion = Assertion.from_document(answer).document()
     return {"v": 1, "preimage": preimage.document(), "payload": payload, "assertion": assertion}
 
@@ -541,7 +540,7 @@ def resigned(record: dict[str, Any], prev: str, actor: Actor, **body: Any) -> di
     forged = copy.deepcopy({**record, "prev": prev})
     forged["body"].update(body)
     preimage = {**record["evidence"]["preimage"], "recordsHead": prev}
-    answer = sign_challenge(actor.private_key, actor.credential_id, action_challenge(Preimage.from_document(preimage)))
+    answer = actor.sign(action_challenge(Preimage.from_document(preimage)))
     forged["evidence"].update(preimage=preimage, assertion=Assertion.from_document(answer).document())
     return forged
 

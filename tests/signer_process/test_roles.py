@@ -17,10 +17,10 @@ from dfns_sdk.types import DfnsError
 
 from outlay import app
 from outlay.app import Application, Role
-from outlay.cli import doctor
-from outlay.cli.freeze import stop
+from outlay.cli import deployment, doctor
+from outlay.cli.output import WrongUsage
 from outlay.config import load
-from outlay.core.errors import InvalidInput, SignerUnavailable, Unavailable
+from outlay.core.errors import SignerUnavailable, Unavailable
 from outlay.layout import Layout
 from outlay.signer import Scope, SignerStatus
 from outlay.signer.client import SignerClient
@@ -199,10 +199,14 @@ def test_a_freeze_is_acknowledged_within_two_seconds(scene: Scene) -> None:
 
 
 def test_a_freeze_names_exactly_one_thing(scene: Scene) -> None:
-    wrong: list[dict[str, str | None]] = [{}, {"wallet": "wa-1", "all": ""}, {"network": "Polygon", "identity": "us-1"}]
+    wrong: list[dict[str, Any]] = [
+        {},
+        {"wallet": "wa-1", "everything": True},
+        {"network": "Polygon", "identity": "us-1"},
+    ]
     for scopes in wrong:
-        with pytest.raises(InvalidInput, match="give one of"):
-            stop(scene.directory, scopes, "drill")
+        with pytest.raises(WrongUsage, match="give one of"):
+            deployment.freeze(dir=scene.directory, reason="drill", **scopes)
 
 
 # api, workers and signer apart

@@ -25,6 +25,7 @@ from outlay.evidence.sign import sign_challenge
 from outlay.store import organizations, stops
 from outlay.store import wallets as wallet_rows
 from tests import mandated
+from tests.actions import joining
 from tests.actions.documents import ALWAYS, BLOCK, REPORT, ask, cap, group, over
 from tests.actions.seams import SeededEntropy
 from tests.actions.world import NETWORK, SETTINGS, Actor, World
@@ -113,6 +114,7 @@ def live(world: World) -> None:
     """Make every kind of record that the actions write."""
     bot, one = world.service_account("payouts bot"), world.person("approver@example.com")
     _manage_keys(world, world.admin)
+    _manage_passkeys(world)
     late = world.person("late@example.com", vouched=False)
     _call(world, "PUT", f"/auth/users/{late.user_id}/activate", {}, "Auth:Users:Activate", late.user_id)
     wallet = world.wallet("payouts", "europe")
@@ -178,6 +180,20 @@ def _manage_keys(world: World, actor: Actor) -> None:
     for state in ("deactivate", "activate", "delete"):
         world.switch_token(actor, token_id, state)
     assert pat.user_id == actor.user_id
+
+
+def _manage_passkeys(world: World) -> None:
+    """Add a passkey with a code; let somebody join with one, add another, lose both, and come back with a third.
+
+    They sign their own making: of others nothing proves the maker, the counter and the page they were made on.
+    """
+    second = joining.take_up(world, world.admin, joining.code_of(world, world.admin), joining.passkey(), form="packed")
+    for state in ("activate", "delete"):
+        world.switch_key(world.admin, second.credential_uuid, state)
+    who = joining.join(world, "phone@example.com", joining.passkey("Ed25519"), permitted=False, form="packed")
+    joining.add(world, who, joining.passkey())
+    back = joining.take_up(world, who, joining.recover(world, who), joining.passkey(), form="packed")
+    joining.vouch(world, back)
 
 
 def _manage_wallet(world: World, wallet: str) -> None:

@@ -124,7 +124,8 @@ def test_origin_and_relying_party_follow_from_the_public_url_unless_given() -> N
         ("[prices.static]\nETH = '0'", "prices.static.ETH"),
         ("[prices.static]\nETH = '-1'", "prices.static.ETH"),
         ("[prices.static]\nETH = '1e3'", "prices.static.ETH"),
-        ("[prices.live]\nETH = '1'", "prices.live"),
+        ("[prices.live]\nETH = '1'", "prices.live.ETH"),
+        ("[prices.other]\nETH = '1'", "prices.other"),
         ("networks = 1", "networks"),
         ("[networks]\nEthereumSepolia = 1", "networks.EthereumSepolia"),
         ("assets = 1", "assets"),
@@ -375,3 +376,39 @@ def test_the_public_address_has_no_path(url: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse(f'[server]\npublic_url = "{url}"\n')
     assert caught.value.field == "server.public_url"
+
+
+def test_an_address_for_approving_is_an_origin_for_decisions_alone() -> None:
+    text = '[server]\npublic_url = "https://pay.example"\n'
+    server = parse(text).server
+    assert server.origins_for(decides=True) == server.origins == ("https://pay.example",)
+    assert server.decided_at == "https://pay.example"
+    server = parse(text + 'approval_url = "https://approve.pay.example:8443/"\n').server
+    assert server.origins == ("https://pay.example", "https://approve.pay.example:8443")
+    assert server.origins_for(decides=True) == ("https://approve.pay.example:8443",)
+    assert server.origins_for(decides=False) == server.origins
+    assert server.decided_at == "https://approve.pay.example:8443"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://pay.example",
+        "https://pay.example/",
+        "http://approve.pay.example",
+        "https://pay.example:443",
+        "https://approve.pay.example:443",
+        "https://approve.pay.example/here",
+        "https://approve.pay.example?x",
+        "https://somebody@approve.pay.example",
+        "https://approvepay.example",
+        "https://evil.example",
+        "https://Approve.pay.example",
+        "ftp://approve.pay.example",
+        "approve.pay.example",
+    ],
+)
+def test_an_address_for_approving_that_could_not_work_or_protects_nothing(url: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse(f'[server]\npublic_url = "https://pay.example"\napproval_url = "{url}"\n')
+    assert caught.value.field == "server.approval_url"

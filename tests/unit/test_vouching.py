@@ -4,19 +4,19 @@ import io
 
 import pytest
 
-from outlay.cli.commands import _compare
+from outlay.cli.users import compare
 from outlay.core.errors import InvalidInput
 
 ON_RECORD = {"a" * 64: "laptop", "b" * 64: "phone"}
 
 
 def test_exactly_the_fingerprints_told_are_vouched_for() -> None:
-    _compare(ON_RECORD, ["B" * 64, "a" * 64])
+    compare(ON_RECORD, ["B" * 64, "a" * 64])
     for told in (["a" * 64], ["a" * 64, "b" * 64, "c" * 64], ["c" * 64]):
         with pytest.raises(InvalidInput, match="keys on record are"):
-            _compare(ON_RECORD, told)
+            compare(ON_RECORD, told)
     with pytest.raises(InvalidInput, match="none"):
-        _compare({}, ["a" * 64])
+        compare({}, ["a" * 64])
 
 
 @pytest.mark.parametrize("told", [None, []])
@@ -25,7 +25,7 @@ def test_a_script_that_tells_none_vouches_for_none(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
     with pytest.raises(InvalidInput, match="compared"):
-        _compare(ON_RECORD, told)
+        compare(ON_RECORD, told)
     assert "laptop" in capsys.readouterr().err
 
 
@@ -35,7 +35,7 @@ def test_a_person_is_asked(said: str, fits: bool, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr("sys.stdin", terminal)
     if fits:
-        _compare(ON_RECORD, None)
+        compare(ON_RECORD, None)
     else:
         with pytest.raises(InvalidInput, match="not activated"):
-            _compare(ON_RECORD, None)
+            compare(ON_RECORD, None)

@@ -182,7 +182,7 @@ class Act:
             credential_record=self.credential_record,
             payload=self.payload,
             policy_set=policy_set or policy_set_digest(self.unit),
-            origins=self.config.server.origins,
+            origins=origins_for(self.call.preimage, self.config),
         )
 
     def named_with(self, policy_set: str | None = None) -> dict[str, Any]:
@@ -417,6 +417,23 @@ def signing_keys(unit: Unit, caller: Caller) -> list[Row]:
     return [] if key is None or not key.is_active else [key]
 
 
+def origins_for(preimage: Preimage, config: Config) -> tuple[str, ...]:
+    """Return where a passkey may have signed this: decisions, and keys for them, perhaps on pages of their own only."""
+    gives_key = (preimage.method, preimage.path) in _GIVES_KEY
+    return config.server.origins_for(decides=preimage.intent_digest is not None or gives_key)
+
+
+_GIVES_KEY = frozenset(
+    {
+        ("POST", "/auth/credentials"),
+        ("POST", "/auth/credentials/code"),
+        ("PUT", "/auth/credentials/activate"),
+        ("POST", "/auth/pats"),
+    }
+)
+"""Calls after which another key decides for the same person: who could have them signed could decide."""
+
+
 def credential_of(row: Row, *, origins: Collection[str]) -> Credential:
     """Return a stored credential in the form that assertions are verified with."""
     return Credential(
@@ -455,7 +472,7 @@ def verify(
     """
     org, known = org or organizations.lock_shared(unit), known or Identities(unit)
     if isinstance(call, SignedMessage):
-        caller = _holder(unit, known, call.credential_uuid, now=now)
+        caller = holder_of(unit, known, call.credential_uuid, now=now)
     else:
         caller = authenticate(unit, claims, now=now, known=known)
         _check_binding(call, org, caller, now=now, method=method, path=path, digest=payload_digest(payload))
@@ -516,7 +533,7 @@ def _check_binding(
         raise ActionSignatureInvalid("the body is not the one that was signed")
 
 
-def _holder(unit: Unit, known: Identities, uuid: str, *, now: Instant) -> Caller:
+def holder_of(unit: Unit, known: Identities, uuid: str, *, now: Instant) -> Caller:
     """Return whose key signed a message: it needs no bearer token, for ``keyid`` names the key.
 
     Raises:
@@ -549,7 +566,7 @@ def sender_of(unit: Unit, message: Message, *, credential_uuid: str, now: Instan
         ActionSignatureInvalid, ActionReplayed: it has expired, is of the future, or came before.
     """
     known = Identities(unit)
-    caller = _holder(unit, known, credential_uuid, now=now)
+    caller = holder_of(unit, known, credential_uuid, now=now)
     check_times(message, now=now)
     if known.spent(nonce_of(message, credential_uuid)) is not None:
         raise ActionReplayed("this HTTP message has already been used")
@@ -565,8 +582,10 @@ def _check_signature(
         raise ActionSignatureInvalid("the credential that signed this was deactivated or is not yours")
     if row.id != caller.pat_key and (caller.pat_key is not None or known.is_of_a_pat(row.id)):
         raise ActionSignatureInvalid("a personal access token and its key go together, and with no other")
-    credential = credential_of(row, origins=config.server.origins)
-    call.check_signature(credential, origins=config.server.origins)
+    # What an HTTP message signs it signs with a key, which has no origin.
+    origins = origins_for(call.preimage, config) if isinstance(call, SignedCall) else config.server.origins
+    credential = credential_of(row, origins=origins)
+    call.check_signature(credential, origins=origins)
     return row, credential
 
 

@@ -22,10 +22,11 @@ from outlay.core.errors import (
     Unavailable,
 )
 from outlay.core.faultpoint import fault
-from outlay.core.intent import read_intent
+from outlay.core.intent import Intent, read_intent
 from outlay.core.mandate import EXTERNAL_PREFIX
 from outlay.core.pool import Route
 from outlay.core.price import Quote
+from outlay.core.recurring import EXTERNAL_PREFIX as RUNS_PREFIX
 from outlay.core.transfer import RESTORED
 from outlay.evidence import record as records
 from outlay.evidence.canonical import digest
@@ -225,7 +226,8 @@ def _answer(admissions: Admissions, order: Order, asked: Asked | Refused) -> dic
         if existing is not None:
             row = _same_or_conflict(admissions, order.act, existing, asked.intent_digest)
         else:
-            asset = _check_payable(admissions, asked)
+            _check_external_id(asked.intent)
+            asset = check_payable(admissions, order.act.config, asked.intent, asked.payers)
             row = admissions.admit(asked, asset, order.quote_of(asset))
         return order.show(order.act.unit, row, order.act.config)
     except Refused as refused:
@@ -258,16 +260,33 @@ def _check_policies_seen(act: Act, kinds: Collection[str]) -> None:
         raise HeadMoved("policies or tags were changed after this payout was signed: sign it again")
 
 
-def _check_payable(admissions: Admissions, asked: Asked) -> Asset:
-    """Refuse recipients that lose money, assets nobody vouched for, and wallets that are stopped."""
-    config, intent = asked.act.config, asked.intent
-    if intent.external_id is not None and intent.external_id.startswith(EXTERNAL_PREFIX):
-        raise InvalidInput(f"{EXTERNAL_PREFIX} begins the ids of refills: choose another", field="externalId")
-    for wallet in asked.payers:
+def _check_external_id(intent: Intent) -> None:
+    """Refuse ids that only mandates give."""
+    for prefix, whose in ((EXTERNAL_PREFIX, "refills"), (RUNS_PREFIX, "recurring payouts")):
+        if intent.external_id is not None and intent.external_id.startswith(prefix):
+            raise InvalidInput(f"{prefix} begins the ids of {whose}: choose another", field="externalId")
+
+
+def check_payable(admissions: Admissions, config: Config, intent: Intent, payers: Sequence[Row]) -> Asset:
+    """Refuse recipients that lose money, assets nobody vouched for, and wallets that are stopped.
+
+    Args:
+        admissions: of this unit; the pool, if there is one, was read with it.
+        config: names networks and assets.
+        intent: what is asked for.
+        payers: wallets that may pay.
+
+    Returns:
+        What is paid.
+
+    Raises:
+        InvalidInput, PreconditionFailed: so it is.
+    """
+    for wallet in payers:
         _check_chain(config, wallet)
     if intent.recipient == ZERO:
         raise InvalidInput("the zero address belongs to nobody: money sent there is lost", field="to")
-    if any(intent.recipient == wallet.address for wallet in asked.payers):
+    if any(intent.recipient == wallet.address for wallet in payers):
         raise InvalidInput("the recipient is the paying wallet itself", field="to")
     if intent.recipient in admissions.tokens_of(intent.network):
         raise InvalidInput("the recipient is a token contract: money sent there is usually lost", field="to")
@@ -277,7 +296,7 @@ def _check_payable(admissions: Admissions, asked: Asked) -> Asset:
             f"this token is not listed for {intent.network}: an admin adds it to [[assets]] and applies the settings",
             field="contract",
         )
-    _check_payers(admissions, asked)
+    _check_payers(admissions, intent, payers)
     frozen = admissions.frozen_assets.get((intent.network, intent.asset))
     if frozen is not None:
         raise PreconditionFailed(f"{asset.symbol} on {intent.network} is frozen: {frozen}")
@@ -293,14 +312,14 @@ def _check_chain(config: Config, wallet: Row) -> None:
         )
 
 
-def _check_payers(admissions: Admissions, asked: Asked) -> None:
+def _check_payers(admissions: Admissions, intent: Intent, payers: Sequence[Row]) -> None:
     """Refuse what nobody could pay now because whoever may is stopped; one wallet of a pool that is not is enough."""
-    if asked.intent.pool is not None:
-        admissions.payers.require_open(asked.intent.pool)
+    if intent.pool is not None:
+        admissions.payers.require_open(intent.pool)
     refusals: list[PreconditionFailed] = []
-    for wallet in asked.payers:
+    for wallet in payers:
         try:
-            _check_wallet(admissions, wallet, asked.act.caller.user_id)
+            _check_wallet(admissions, wallet, intent.initiator)
             return
         except PreconditionFailed as refused:
             refusals.append(refused)

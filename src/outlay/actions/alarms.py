@@ -1,5 +1,6 @@
 """What somebody has to look at: each is an event, raised in the unit that found it."""
 
+from decimal import Decimal
 from typing import Any
 
 from outlay.actions import present, present_payouts
@@ -58,6 +59,34 @@ def _about_wallet(
     assert row is not None
     data = {"wallet": present.wallet(unit, row), **more}
     webhooks.emit(unit, kind=kind, subject=wallet_id, data=data, now=now, entropy=entropy)
+
+
+def price_stale(
+    unit: Unit,
+    *,
+    symbol: str,
+    reason: str,
+    age_s: int,
+    fixed: Decimal,
+    live: Decimal | None,
+    now: Instant,
+    entropy: Entropy,
+) -> None:
+    """Tell that a price cannot be used.
+
+    Args:
+        unit: the unit.
+        symbol: of the asset.
+        reason: ``stale`` or ``off``.
+        age_s: seconds since a live price was told.
+        fixed: dollars, as signed.
+        live: dollars, as told last; None: never.
+        now: when it was found.
+        entropy: for the event's id.
+    """
+    told = None if live is None else format(live, "f")
+    price = only_given(symbol=symbol, reason=reason, ageSeconds=age_s, fixed=format(fixed, "f"), live=told)
+    webhooks.emit(unit, kind="price.stale", subject=symbol, data={"price": price}, now=now, entropy=entropy)
 
 
 def about_payout(work: Work, kind: str, row: Row, **more: Any) -> webhooks.Raised:

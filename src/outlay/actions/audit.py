@@ -7,11 +7,13 @@ from outlay.actions.act import Act
 from outlay.core.audit import BROKEN, CONTINUED, EXPORTED, NO_ENTRY
 from outlay.core.errors import InvalidInput, PreconditionFailed
 from outlay.core.event import iso
+from outlay.core.seams import Instant
 from outlay.evidence.canonical import digest
 from outlay.store import audit, organizations
 from outlay.store.database import Row, Unit
 
 REASON_MAX = 1000
+SEQ_MAX = 2**53 - 1
 _NAMES = ("seq", "at", "actor", "action", "subject", "evidence", "request", "hash")
 
 
@@ -23,6 +25,57 @@ def document(row: Row) -> dict[str, Any]:
         "after": None if row.after is None else json.loads(row.after),
         "date": iso(row.at),
     }
+
+
+def page(
+    unit: Unit,
+    *,
+    limit: int,
+    token: int | None = None,
+    is_oldest_first: bool = False,
+    first: int | None = None,
+    last: int | None = None,
+    since: Instant | None = None,
+    until: Instant | None = None,
+    actor: str | None = None,
+    subject: str | None = None,
+    action: str | None = None,
+) -> dict[str, Any]:
+    """Return one page of entries as answers show it.
+
+    Args:
+        unit: the database unit.
+        limit: entries at most.
+        token: number to go on with, of the page before.
+        is_oldest_first: in the order of the log; else the newest comes first.
+        first: lowest number.
+        last: highest number.
+        since: written at or after this instant.
+        until: written before this instant.
+        actor: only what this one did.
+        subject: only what is about this.
+        action: only entries of this name, or, with ``*`` at its end, whose names begin so.
+    """
+    newest = audit.head(unit)
+    low, high = first or 1, min(last or SEQ_MAX, 0 if newest is None else newest.seq)
+    if since is not None:
+        low = max(low, audit.first_since(unit, since))
+    if until is not None:
+        high = min(high, audit.first_since(unit, until) - 1)
+    if token is not None:
+        low, high = (max(low, token), high) if is_oldest_first else (low, min(high, token))
+    rows, following = audit.page(
+        unit,
+        first=low,
+        last=high,
+        limit=limit,
+        is_oldest_first=is_oldest_first,
+        actor=actor,
+        subject=subject,
+        action=action,
+    )
+    answer: dict[str, Any] = {"items": [document(row) for row in rows]}
+    return answer if following is None else {**answer, "nextPageToken": str(following)}
 
 
 def standing(unit: Unit) -> dict[str, Any]:

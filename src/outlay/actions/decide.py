@@ -6,6 +6,7 @@ from outlay.actions import changes, present_changes
 from outlay.actions.act import Act
 from outlay.actions.carry import carry_out_if_due
 from outlay.actions.judge import people
+from outlay.actions.receipts import receipt_of
 from outlay.actions.settle import settle
 from outlay.core import ids
 from outlay.core.approval import refusal
@@ -77,6 +78,7 @@ def decide(act: Act, approval_id: str, *, value: str, reason: str | None) -> dic
     )
     approvals.update(act.unit, approval_id, updated_at=act.now)
     act.result_id = decision_id
+    receipt_of(act, approval, value=value, reason=reason)
     said = f"Denied by {act.caller.username}" + (f": {reason}" if reason else ".")
     if approval.change_id is not None:
         # A record of its own: no decision about a change can be added, dropped or moved later.

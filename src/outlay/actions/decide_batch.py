@@ -7,6 +7,7 @@ from outlay.actions.act import Act
 from outlay.actions.decide import check_words
 from outlay.actions.held import held_for
 from outlay.actions.judge import people
+from outlay.actions.receipts import receipt_of_batch
 from outlay.actions.settle import settle
 from outlay.core import ids
 from outlay.core.approval import refusal
@@ -58,5 +59,8 @@ def decide_batch(act: Act, batch_id: str, *, value: str, reason: str | None) -> 
         )
         approvals.update(act.unit, approval.id, updated_at=act.now)
         settle(act.work, approval, said)
+    receipt_of_batch(
+        act, batch_id, batch_id, waiting=len(held.approvals), digest=held.digest, value=value, reason=reason
+    )
     act.result_id = batch_id
     return present_payouts.batch_now(act.unit, held.batch, act.config)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from outlay.core.money import format_units
+from outlay.core.money import format_dollars, format_units
+from outlay.core.recurring import run_named
 
 _ENDS = {
     "confirmed": "It is paid.",
@@ -56,9 +57,13 @@ def words_of(told: Mapping[str, Any]) -> list[str]:
 
 
 def _standing(paid: Mapping[str, Any]) -> Iterator[str]:
+    run = run_named(paid.get("externalId"))
+    asker = paid["initiatorId"]
+    if run is not None and run[0] == asker:
+        asker = f"mandate {run[0]}, its run of {run[1]},"
     yield (
         f"Payout {paid['id']} of {_amount(paid)} to {paid['recipient']} on {paid['network']}, asked for by"
-        f" {paid['initiatorId']} at {paid['dateRequested']}."
+        f" {asker} at {paid['dateRequested']}."
     )
     state = paid["state"]
     stands = _ENDS.get(state) or _STANDS[state]
@@ -83,8 +88,9 @@ def _amount(paid: Mapping[str, Any]) -> str:
 def _first(told: Mapping[str, Any]) -> Iterator[str]:
     paid, price, said = told["payout"], told.get("price"), told["verdict"]
     if price is not None and "valueUsd" in paid:
-        by = f" of {price['source']}" if "source" in price else ""
-        yield f"It was worth USD {paid['valueUsd']}, at the price{by} of USD {price['usd']}."
+        of = paid.get("symbol", "one")
+        by = f" (source of the price: {price['source']})" if "source" in price else ""
+        yield f"It was worth USD {format_dollars(paid['valueUsd'])}, at USD {price['usd']} for 1 {of}{by}."
     else:
         yield "What it was worth was not known, so every rule about values triggered."
     kind = _VERDICTS[said["kind"]]

@@ -13,7 +13,9 @@ from outlay.evidence.canonical import canonical
 from outlay.evidence.demand import VOTE, head_seen, open_signature, order, portable, versions_asked
 from outlay.evidence.history import History, verify_history
 from outlay.evidence.http_call import is_http, read_call
+from outlay.evidence.mandated import mandate_call
 from outlay.evidence.payout import VERSION
+from outlay.evidence.submission import split_request
 from outlay.store import approvals, lanes, organizations, transfers
 from outlay.store.database import Row, Unit
 
@@ -28,22 +30,22 @@ def export_payout(unit: Unit, transfer_id: str) -> bytes:
     row = transfers.find(unit, transfer_id)
     if row is None:
         raise NotFound("no such transfer")
-    if row.mandate_id is not None:
-        raise PreconditionFailed(
-            f"this is a refill under mandate {row.mandate_id}: no person asked for it, so there is no signed request to"
-            " prove it by; the mandate's own record says who allowed it"
-        )
     raw = _signed_bytes(unit, row)
     if raw is None:
         raise PreconditionFailed(f"nothing was signed for this payout, which is {row.state}: there is nothing to prove")
     approval = approvals.find_of(unit, transfer_id)
-    request = portable(kept(unit, transfer_id))
     decisions = [] if approval is None else _approvals(unit, approval)
     try:
-        records, history, decisions = _window(unit, request, decisions)
+        if row.mandate_id is not None:
+            request = mandate_call(row.mandate_id, row.intent)
+            records, history, decisions = _until_signed(unit, row, decisions)
+            first = history.mandates[row.mandate_id].since
+        else:
+            request = portable(kept(unit, transfer_id))
+            records, history, decisions = _window(unit, request, decisions)
+            first = history.numbers[head_seen(history, request, "payout")]
     except InvalidInput as error:
         raise InvariantBroken(f"what is stored about {transfer_id} does not verify: {error.message}") from error
-    first = history.numbers[head_seen(history, request, "payout")]
     return canonical(
         {
             "v": VERSION,
@@ -77,6 +79,17 @@ def _approvals(unit: Unit, approval: Row) -> list[dict[str, Any]]:
     return sorted((portable(kept(unit, each.id)) for each in given), key=order)
 
 
+def _until_signed(
+    unit: Unit, row: Row, decisions: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], History, list[dict[str, Any]]]:
+    """Return the records there were when a payment under a mandate was signed, and what ``_window`` returns."""
+    newest = organizations.newest_at(unit, row.signed_at)
+    assert newest is not None
+    records = [document for document in organizations.read_records(unit) if document["seq"] <= newest.seq]
+    history = verify_history(records, organizations.get(unit).root)
+    return records, history, _counted(history, decisions, newest.seq)
+
+
 def _window(
     unit: Unit, request: dict[str, Any], decisions: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], History, list[dict[str, Any]]]:
@@ -108,6 +121,7 @@ def _counted(history: History, decisions: Sequence[dict[str, Any]], newest: int)
 
 def _number(unit: Unit, call: dict[str, Any]) -> int:
     """Return the number of the newest record that the signer of a call saw."""
+    call, _ = split_request(call)
     if is_http(call):
         message = read_call(call, "payout").message
         digest, issued = message.records_head, message.parameters.created * SECOND

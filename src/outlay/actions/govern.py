@@ -23,6 +23,7 @@ _WEAKENING = frozenset(
     {
         records.USER_DEACTIVATED,
         records.USER_DELETED,
+        records.USER_RECOVERED,
         records.CREDENTIAL_DEACTIVATED,
         records.CREDENTIAL_DELETED,
         records.PERMISSION_UPDATED,

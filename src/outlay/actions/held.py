@@ -1,12 +1,13 @@
-"""What waits in a batch and may be decided about at once."""
+"""What waits in a batch, or in a whole file of payouts, and may be decided about at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from outlay.core.policy import PER_BATCH
 from outlay.core.seams import Instant
 from outlay.evidence.batch import held_digest
-from outlay.store import batches
+from outlay.store import approvals, batches, submissions
 from outlay.store.database import Row, Unit
 
 
@@ -49,3 +50,38 @@ def held_for(unit: Unit, batch_id: str, user_id: str, *, now: Instant) -> Held |
         intents=[intent_digest for _, intent_digest in same],
         groups_digest=same[0][0].groups_digest,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """What one person can decide about at once: a whole file, as far as its payouts wait for these groups."""
+
+    submission: Row
+    groups: Sequence[dict[str, Any]]
+    groups_digest: str
+    waiting: int  #: payouts
+
+    @property
+    def digest(self) -> str:
+        """What a decision signs in the place of one intent."""
+        return str(self.submission.subject)
+
+
+def whole_for(unit: Unit, submission_id: str, user_id: str, *, now: Instant) -> Whole | None:
+    """Return what a person can decide about in a file of payouts, or None.
+
+    Nothing can be decided while rows are still being admitted. What waits for other groups than the first comes next.
+    """
+    submission = submissions.find(unit, submission_id)
+    if submission is None or submission.state in submissions.OPEN:
+        return None
+    for asked in submissions.asked(unit, submission_id, user_id=user_id, now=now):
+        if submissions.has_decided(unit, submission_id, user_id=user_id, groups_digest=asked.groups_digest):
+            continue
+        one = approvals.find(unit, asked.approval_id)
+        assert one is not None
+        if all(group.get("per") == PER_BATCH for group in one.groups):
+            return Whole(
+                submission=submission, groups=one.groups, groups_digest=asked.groups_digest, waiting=asked.number
+            )
+    return None

@@ -30,7 +30,7 @@ def lift(act: Act, freeze_id: str, *, scope: str, subject: str, reason: str) -> 
     check_reason(reason)
     row = next((each for each in stops.everything(act.unit) if each.id == freeze_id), None)
     if row is None:
-        raise NotFound("there is no such freeze; outlay freezes lists those there are")
+        raise NotFound("there is no such freeze; outlay freezes list shows those there are")
     if (row.scope, row.subject) != (scope, subject):
         raise InvalidInput(f"this freeze stops {row.scope} {row.subject}".rstrip(), field="scope")
     body = {"freezeId": freeze_id, "scope": scope, "subject": subject, "reason": reason}

@@ -1,4 +1,4 @@
-"""Mandates: written and archived, each a signed record; and how the wallets stand that they fill."""
+"""Mandates: written and archived, each a signed record; how the wallets stand they fill, and what runs come next."""
 
 from typing import Any
 
@@ -6,15 +6,16 @@ from outlay.actions import present
 from outlay.actions.act import Act
 from outlay.actions.change import change
 from outlay.actions.organization import require_applied
+from outlay.actions.recurring import ARCHIVED, next_runs, zone_named
 from outlay.actions.refill import filled, flow, look, targets
 from outlay.config import Config
-from outlay.core import ids
 from outlay.core.errors import Conflict, InvalidInput, NotFound
-from outlay.core.mandate import Mandate, parse_mandate
+from outlay.core.mandate import Mandate
+from outlay.core.recurring import Recurring, is_recurring, parse_any, prefix_of
 from outlay.core.seams import Instant
 from outlay.core.transfer import Event
 from outlay.evidence import record as records
-from outlay.store import mandates, pools, wallets
+from outlay.store import mandates, pools, recurring, wallets
 from outlay.store.database import Row, Unit
 
 
@@ -24,11 +25,14 @@ def create(act: Act, document: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidInput: it is malformed, or names what there is not. Conflict: another one fills one of its wallets.
     """
-    mandate_id = act.new_id(ids.MANDATE)
-    mandate = parse_mandate(document, id=mandate_id)
+    mandate_id = act.new_id(prefix_of(document))
+    mandate = parse_any(document, id=mandate_id)
     require_applied(act.unit, act.config)
-    _check_names(act, mandate)
-    _check_overlap(act.unit, mandate)
+    if isinstance(mandate, Recurring):
+        check_recurring(act.unit, act.config, mandate)
+    else:
+        _check_names(act, mandate)
+        _check_overlap(act.unit, mandate)
     act.record(records.MANDATE_CREATED, mandate_id, mandate.document())
     mandates.add(act.unit, id=mandate_id, document=mandate.document(), now=act.now)
     act.result_id = mandate_id
@@ -54,24 +58,56 @@ def archive(act: Act, mandate_id: str) -> dict[str, Any]:
         raise NotFound("this mandate was archived before")
     act.record(records.MANDATE_ARCHIVED, mandate_id, {})
     mandates.archive(act.unit, mandate_id, now=act.now)
-    for refill in mandates.unsigned(act.unit, mandate_id):
-        change(act.work, refill, Event.WITHDRAWN, reason="The mandate of this refill was archived.")
+    for payment in mandates.unsigned(act.unit, mandate_id):
+        change(act.work, payment, Event.WITHDRAWN, reason=ARCHIVED)
     act.result_id = mandate_id
     return mandate_document(get(act.unit, mandate_id))
 
 
-def _check_names(act: Act, mandate: Mandate) -> None:
-    """Refuse a mandate about what there is not."""
-    network = act.config.network(mandate.network)
+def _check_asset(config: Config, mandate: Mandate | Recurring) -> int:
+    """Refuse a network or asset that this server has not; return the chain the network means."""
+    network = config.network(mandate.network)
     if network is None:
         raise InvalidInput("names no network of this server", field="network")
-    if act.config.find_asset(mandate.network, mandate.asset) is None:
+    if config.find_asset(mandate.network, mandate.asset) is None:
         raise InvalidInput(f"this token is not listed for {mandate.network}", field="asset")
+    return network.chain_id
+
+
+def check_recurring(unit: Unit, config: Config, mandate: Recurring) -> None:
+    """Refuse recurring payouts from what there is not, to whoever pays them, or in no time zone.
+
+    Raises:
+        InvalidInput: names the member.
+    """
+    place = (mandate.network, _check_asset(config, mandate))
+    zone_named(mandate.zone)
+    if mandate.pool_id is not None:
+        pool = pools.find(unit, mandate.pool_id)
+        if pool is None or pool.status != pools.ACTIVE or (pool.network, pool.chain_id) != place:
+            raise InvalidInput(f"names no pool in use on {mandate.network}", field="poolId")
+        payers = list(pools.members(unit, pool))
+    else:
+        wallet = wallets.find(unit, mandate.wallet_id or "")
+        if wallet is None or (wallet.network, wallet.chain_id) != place:
+            raise InvalidInput(f"names no wallet on {mandate.network}", field="walletId")
+        payers = [wallet]
+    if any(row.address.lower() == mandate.recipient for row in payers):
+        raise InvalidInput("is the paying wallet itself", field="recipient")
+    if mandate.recipient in {each.contract for each in config.assets_of(mandate.network)}:
+        raise InvalidInput("is a token contract: money sent there is usually lost", field="recipient")
+    if mandate.next_date(mandate.first) is None:
+        raise InvalidInput("has no date from then on: nothing would ever be paid", field="calendar")
+
+
+def _check_names(act: Act, mandate: Mandate) -> None:
+    """Refuse a mandate about what there is not."""
+    chain_id = _check_asset(act.config, mandate)
     named = [] if mandate.treasury is None else [(mandate.treasury, "treasury.walletId")]
     named += [(each, f"wallets.walletIds[{at}]") for at, each in enumerate(mandate.targets.wallet_ids or ())]
     for wallet_id, field in named:
         row = wallets.find(act.unit, wallet_id)
-        if row is None or (row.network, row.chain_id) != (mandate.network, network.chain_id):
+        if row is None or (row.network, row.chain_id) != (mandate.network, chain_id):
             raise InvalidInput(f"names no wallet on {mandate.network}", field=field)
     if mandate.targets.pool_id is not None:
         pool = pools.find(act.unit, mandate.targets.pool_id)
@@ -118,12 +154,18 @@ def mandate_document(row: Row) -> dict[str, Any]:
 
 
 def standing(unit: Unit, config: Config, mandate_id: str, *, now: Instant) -> dict[str, Any]:
-    """Return a mandate with how each wallet stands that it fills: balance, what is coming, why nothing goes.
+    """Return a mandate with what it does next.
+
+    Of one that fills wallets: how each stands, what is coming, why nothing goes. Of one of recurring payouts: the runs
+    to come.
 
     Raises:
         NotFound: there is none.
     """
     row = get(unit, mandate_id)
+    if is_recurring(mandate_id):
+        coming = next_runs(recurring.mandate_of(row), now=now) if row.status == mandates.ACTIVE else []
+        return {**mandate_document(row), "next": coming}
     lately = flow(unit, now=now)
     seen = [
         look(unit, config, mandate, wallet, now=now)

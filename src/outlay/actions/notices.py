@@ -17,7 +17,7 @@ from outlay.core.money import format_units, format_value
 from outlay.core.seams import SECOND, Instant
 from outlay.evidence.demand import VOTE
 from outlay.evidence.words import words
-from outlay.store import approvals, changes, notify, permissions, pools, transfers, users, wallets
+from outlay.store import approvals, changes, mandates, notify, permissions, pools, transfers, users, wallets
 from outlay.store.database import Row, Unit
 from outlay.store.notify import APPROVAL, CHAT, MAIL, STORM, Draft
 
@@ -30,6 +30,8 @@ PAGES: Mapping[str, str] = {
     "wallet.frozen": "operate/alerts/wallet-frozen.md",
     "wallet.stuck": "operate/stuck-payout.md",
     "wallet.balance.low": "operate/alerts/wallet-low.md",
+    "price.stale": "operate/alerts/price-stale.md",
+    "mandate.run.missed": "how-to/recurring-payouts.md",
     "reconciliation.difference": "operate/alerts/reconciliation-difference.md",
     "webhook.disabled": "operate/alerts/webhook-disabled.md",
 }
@@ -56,6 +58,11 @@ _HIDDEN = ("url", "secret", "token", "signature", "password", "credential", "pub
 _LINK = re.compile(r"(https?://[^\s/?#@]+)[^\s]*")
 
 
+def approvals_at(config: Config) -> str:
+    """Return the address of the page on which people decide."""
+    return f"{config.server.decided_at}/dashboard/approvals"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
     """What is to be told, and how far the events were looked at."""
@@ -78,11 +85,18 @@ class _Desk:
 
     def link(self, approval_id: str) -> str:
         """Return where an approval is decided about."""
-        return f"{self.config.server.public_url.rstrip('/')}/approvals/{approval_id}"
+        return f"{approvals_at(self.config)}/{approval_id}"
 
     def name(self, user_id: str) -> str:
         """Return who that is."""
-        return f"{plain(self.names.get(user_id, 'somebody who is not known'))} ({user_id})"
+        return f"{plain(self.called(user_id) or 'somebody who is not known')} ({user_id})"
+
+    def called(self, user_id: str) -> str | None:
+        """Return what people call somebody, or the mandate under which nobody asked."""
+        if user_id in self.names:
+            return self.names[user_id]
+        found = mandates.find(self.unit, user_id)
+        return None if found is None else f"mandate {found.document['name']}"
 
 
 def news(unit: Unit, config: Config, *, after: int, now: Instant, remind: str | None) -> News:
@@ -170,7 +184,7 @@ def _storm(desk: _Desk, crowd: Row) -> Iterator[Draft]:
     for row in oldest:
         paid = transfers.get(desk.unit, row.transfer_id)
         lines += [f"{amount_of(desk.config, paid)} to {checksum(paid.recipient)}", f"  {desk.link(row.id)}"]
-    where = f"{desk.config.server.public_url.rstrip('/')}/approvals"
+    where = approvals_at(desk.config)
     text = "\n".join(
         [
             f"They are too many to be told of one by one. Asked for by {desk.name(crowd.initiator_id)}.",
@@ -182,7 +196,7 @@ def _storm(desk: _Desk, crowd: Row) -> Iterator[Draft]:
             f"All of them: {where}",
         ]
     )
-    name = plain(desk.names.get(crowd.initiator_id, crowd.initiator_id))
+    name = plain(desk.called(crowd.initiator_id) or crowd.initiator_id)
     message = Message(title(f"{crowd.number} payouts of {name} wait for approval"), text)
     yield from _deliver(desk, STORM, crowd.initiator_id, message, voters if desk.config.notify.mail_approvers else [])
 
@@ -206,10 +220,16 @@ def _ask(desk: _Desk, row: Row | None, *, reminds: bool) -> Iterator[Draft]:
 
 
 def _deliver(desk: _Desk, kind: str, about: str, message: Message, user_ids: Sequence[str]) -> Iterator[Draft]:
+    return addressed(desk.config, desk.names, kind=kind, about=about, message=message, user_ids=user_ids)
+
+
+def addressed(
+    config: Config, names: Mapping[str, str], *, kind: str, about: str, message: Message, user_ids: Sequence[str]
+) -> Iterator[Draft]:
     """Address a message to people, or to the operators where none of them has an address; and to the chat."""
-    settings = desk.config.notify
+    settings = config.notify
     if settings.smtp_host:
-        places = [desk.names[each] for each in user_ids if is_address(desk.names.get(each, ""))]
+        places = [names[each] for each in user_ids if is_address(names.get(each, ""))]
         for place in dict.fromkeys(places or settings.mail_to):
             yield Draft(channel=MAIL, place=place, kind=kind, about=about, message=message)
     if settings.chat_url_file:
@@ -239,7 +259,7 @@ def _about_payout(desk: _Desk, row: Row) -> Message:
         ("Pay", what),
         ("To", checksum(paid.recipient)),
         ("On", plain(paid.network)),
-        ("Paid by", _payer(desk.unit, paid)),
+        ("Paid by", payer_of(desk.unit, paid)),
         ("Worth", "unknown" if paid.value is None else f"about {format_value(paid.value)} USD when it was asked for"),
         ("Asked by", desk.name(paid.initiator_id)),
         ("Asked at", iso(paid.requested_at)),
@@ -261,7 +281,8 @@ def amount_of(config: Config, paid: Row) -> str:
     return f"{format_units(paid.amount, asset.decimals)} {plain(asset.symbol)}"
 
 
-def _payer(unit: Unit, paid: Row) -> str:
+def payer_of(unit: Unit, paid: Row) -> str:
+    """Return which wallet or pool a transfer is paid by, with its name."""
     if paid.pool_id is not None:
         pool = pools.find(unit, paid.pool_id)
         return f"pool {paid.pool_id}" + ("" if pool is None else f" ({plain(pool.name)})")
@@ -288,15 +309,16 @@ def _about_change(desk: _Desk, row: Row) -> Message:
         ("Asked by", desk.name(change.requester_id)),
         ("Asked at", iso(change.created_at)),
         ("Loosens", "yes: it waits once more after the quorum" if change.loosens else "no"),
-        ("Before", _short(content["before"])),
-        ("After", _short(content["after"])),
+        ("Before", short(content["before"])),
+        ("After", short(content["after"])),
         *_asked(desk, row),
         ("Words", words(change.digest)),
     ]
     return Message(title(f"A change waits for approval: {operation} {kind}"), _text(desk, row.id, facts))
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a document on one line, cut where it is long."""
     text = json.dumps(value, ensure_ascii=True, sort_keys=True)
     rest = "" if len(text) <= _BODY_MAX else " ... (cut: see the rest under the link)"
     return plain(text[:_BODY_MAX]) + rest
@@ -304,7 +326,7 @@ def _short(value: Any) -> str:
 
 def _text(desk: _Desk, approval_id: str, facts: Sequence[tuple[str, str | None]]) -> str:
     lines = [f"{name:<13} {value}" for name, value in facts if value is not None]
-    show = f"outlay approvals show {approval_id} --url {desk.config.server.public_url.rstrip('/')} --token-file TOKEN"
+    show = f"outlay approvals show {approval_id} --url {desk.config.server.public_url.rstrip('/')}"
     return "\n".join(
         [
             *lines,

@@ -7,7 +7,7 @@ from typing import Any
 
 from outlay.actions.act import CHALLENGE_LIFE, Act, Caller, issue_token, signing_keys
 from outlay.actions.govern import is_governed
-from outlay.actions.held import held_for
+from outlay.actions.held import held_for, whole_for
 from outlay.actions.policies import insert_policy
 from outlay.config import Config, check_settings
 from outlay.core import ids
@@ -22,6 +22,7 @@ from outlay.evidence.batch import BATCH_DECISION_PATH
 from outlay.evidence.canonical import canonical, digest, payload_digest
 from outlay.evidence.challenge import Preimage
 from outlay.evidence.record import build_record, record_hash
+from outlay.evidence.submission import WHOLE_DECISION_PATH
 from outlay.store import approvals, audit, changes, organizations, permissions, transfers, users
 from outlay.store.database import Unit
 
@@ -221,7 +222,7 @@ def require_applied(unit: Unit, config: Config) -> None:
     if not is_applied(unit, config):
         raise Unavailable(
             "the money settings of the configuration (prices, finality, assets, chain ids, fee caps, default verdict)"
-            " are not the signed ones: restore the file, or have an admin run outlay config apply",
+            " are not the signed ones: restore the file, or have an admin run outlay settings apply",
             reason="money_settings_not_applied",
         )
 
@@ -280,6 +281,11 @@ def open_action(
         held = held_for(unit, of_batch.group(1), caller.user_id, now=now)
         if held is not None:
             intent_digest, groups_digest = held.digest, held.groups_digest
+    of_file = WHOLE_DECISION_PATH.fullmatch(path)
+    if of_file is not None and method == "POST":
+        whole = whole_for(unit, of_file.group(1), caller.user_id, now=now)
+        if whole is not None:
+            intent_digest, groups_digest = whole.digest, whole.groups_digest
     return Preimage(
         org=org.id,
         identity=caller.user_id,

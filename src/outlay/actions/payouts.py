@@ -1,6 +1,6 @@
 """Requests of payouts in our own words, one or many under one signature."""
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,7 @@ def order_of(act: Act, item: Item, *, quote_of: QuoteOf, networks: Networks) -> 
     Raises:
         Refused: an asset is named by a symbol that cannot be resolved.
     """
-    return Order(act=act, asks=[_ask(act, item, networks)], quote_of=quote_of, show=_show)
+    return Order(act=act, asks=[ask_of(act, item, networks)], quote_of=quote_of, show=_show)
 
 
 def request_payout(act: Act, item: Item, *, quote_of: QuoteOf) -> dict[str, Any]:
@@ -126,13 +126,13 @@ def request_batch(act: Act, batch: Batch, *, quote_of: QuoteOf, networks: Networ
     asks: dict[int, Ask] = {}
     for at, (item, proof) in enumerate(zip(batch.items, proofs, strict=True)):
         try:
-            asks[at] = _ask(act, item, networks, proof=proof)
+            asks[at] = ask_of(act, item, networks, proof=proof)
         except Refused as refused:
             answers[at] = refused
     order = Order(act=act, asks=list(asks.values()), quote_of=quote_of, batch=batch_id, show=_show)
     answers.update(zip(asks, order_payouts(order), strict=True))
     said = [answers[at] for at in range(len(batch.items))]
-    errors = [_error(answer) if isinstance(answer, Refused) else None for answer in said]
+    errors = [error_document(answer) if isinstance(answer, Refused) else None for answer in said]
     kept = [[item.external_id, error] for item, error in zip(batch.items, errors, strict=True)]
     if known is None:
         batches.add(
@@ -165,7 +165,7 @@ def cancel(act: Act, payout_id: str) -> dict[str, Any]:
     return present_payouts.payout(transfers.get(act.unit, payout_id), act.config)
 
 
-def _ask(act: Act, item: Item, networks: Networks, *, proof: str | None = None) -> Ask:
+def ask_of(act: Act, item: Item, networks: Networks, *, proof: str | None = None) -> Ask:
     """Return a request in the form in which all are admitted.
 
     Raises:
@@ -236,6 +236,7 @@ def in_our_words(error: InvalidInput) -> InvalidInput:
     return error
 
 
-def _error(refused: OutlayError) -> Mapping[str, Any]:
+def error_document(refused: OutlayError) -> dict[str, Any]:
+    """Return a refusal as it is kept and answered beside others."""
     error = in_our_words(refused) if isinstance(refused, InvalidInput) else refused
     return {"code": error.code, "message": error.message, "details": dict(error.details)}

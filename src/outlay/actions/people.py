@@ -1,10 +1,11 @@
 """People and service accounts: invited, registered, logged in, switched off."""
 
+from collections.abc import Collection
 from typing import Any
 
 from outlay.actions import present
 from outlay.actions.act import CHALLENGE_LIFE, Act, append_record, credential_of, issue_token
-from outlay.actions.credentials import check_new_key, check_new_name, forget_key, store_key
+from outlay.actions.credentials import attest_new, check_new_key, forget_key, store_attested, store_key
 from outlay.actions.govern import is_governed, must_ask
 from outlay.actions.organization import hash_code
 from outlay.actions.settle import settle_open
@@ -12,8 +13,8 @@ from outlay.core import ids
 from outlay.core.audit import SESSION_CLOSED, Entry
 from outlay.core.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NotPermitted, PreconditionFailed
 from outlay.core.seams import DAY, HOUR, Entropy, Instant
-from outlay.evidence.assertion import Assertion, verify_assertion
-from outlay.evidence.attestation import fingerprint, verify_attestation
+from outlay.evidence.assertion import FIDO2, Assertion, verify_assertion
+from outlay.evidence.attestation import fingerprint
 from outlay.evidence.base64url import to_base64url
 from outlay.evidence.challenge import (
     LoginPreimage,
@@ -22,7 +23,8 @@ from outlay.evidence.challenge import (
     registration_challenge,
 )
 from outlay.evidence.record import CLOCKS_APART
-from outlay.store import audit, evidence, organizations, permissions, users
+from outlay.settings import Server
+from outlay.store import audit, codes, evidence, organizations, permissions, users
 from outlay.store.database import Row, Unit
 
 LOGIN_LIFE: Instant = 8 * HOUR
@@ -84,12 +86,38 @@ def _get(unit: Unit, user_id: str, *, service_account: bool = False) -> Row:
     return row
 
 
-def activate(act: Act, user_id: str, *, service_account: bool) -> dict[str, Any]:
-    """Switch an identity on. For a person it also vouches for the keys registered so far, so that votes count."""
+def activate(
+    act: Act, user_id: str, *, service_account: bool, compared: Collection[str] | None = None
+) -> dict[str, Any]:
+    """Switch an identity on. For a person it also vouches for the keys registered so far, so that votes count.
+
+    Args:
+        act: the call.
+        user_id: whom.
+        service_account: what they have to be.
+        compared: the fingerprints that whoever vouches compared; None: they did not say.
+
+    Raises:
+        PreconditionFailed: other keys are on record, or none is after a recovery.
+    """
     row = _get(act.unit, user_id, service_account=service_account)
     keys = users.credentials_of(act.unit, user_id)
+    if compared is not None:
+        own = {fingerprint(key.public_key) for key in users.own_keys_of(act.unit, user_id)}
+        if not own <= set(compared) <= {fingerprint(key.public_key) for key in keys}:
+            raise PreconditionFailed("the keys on record are not those that were compared: look again, then sign")
+    if row.is_active and row.is_registered and not row.may_vote and not keys:
+        raise PreconditionFailed(
+            "this person has no key to vouch for: they register one with the code of their recovery first,"
+            f" or get a new code (POST /v1/users/{user_id}/recovery)"
+        )
     act.record("user.activated", user_id, {"fingerprints": sorted(fingerprint(k.public_key) for k in keys)})
-    users.update(act.unit, user_id, is_active=True, may_vote=row.may_vote or row.is_registered)
+    is_on = row.may_vote or (row.is_registered and bool(keys))
+    if is_on and not row.may_vote:
+        # Keys of nobody that was vouched for are off only because a recovery had them registered.
+        for key in keys:
+            users.update_credential(act.unit, key.id, is_active=True)
+    users.update(act.unit, user_id, is_active=True, may_vote=is_on)
     settle_open(act.work, user_id)
     act.result_id = user_id
     return _answer(act, user_id, service_account)
@@ -117,6 +145,7 @@ def delete(act: Act, user_id: str, *, service_account: bool) -> dict[str, Any]:
     users.update(act.unit, user_id, deleted_at=act.now, username=f"{row.username}#{user_id}")
     for key in users.credentials_of(act.unit, user_id):
         forget_key(act.unit, key, now=act.now)
+    codes.drop(act.unit, user_id)
     act.result_id = user_id
     return answer
 
@@ -300,6 +329,7 @@ def register(
     entropy: Entropy,
     preimage: RegistrationPreimage,
     code: str,
+    server: Server,
     credential_kind: str,
     credential_info: dict[str, Any],
     credential_name: str | None,
@@ -321,12 +351,10 @@ def register(
         or row.invitation_record != preimage.invitation
     ):
         raise NotAuthenticated("this invitation was used or withdrawn")
-    if credential_kind != "Key":
-        raise InvalidInput('only credentials of kind "Key" can be registered', field="credentialKind")
-    attested = verify_attestation(credential_info, registration_challenge(preimage))
-    public_key = check_new_key(unit, attested, field="credentialInfo.attestationData")
-    credential_id = str(credential_info["credId"])
-    check_new_name(unit, credential_id)
+    found = attest_new(
+        unit, registration_challenge(preimage), kind=credential_kind, info=credential_info, server=server
+    )
+    public_key = found.public_key
     uuid = ids.new_id(ids.CREDENTIAL, entropy)
     vouched = row.invited_public_key is not None and fingerprint(row.invited_public_key) == fingerprint(public_key)
     if row.invited_public_key is not None and not vouched:
@@ -339,8 +367,9 @@ def register(
         body={
             "username": row.username,
             "credentialUuid": uuid,
-            "credentialId": credential_id,
+            "credentialId": found.credential_id,
             "publicKey": public_key,
+            **found.document(),
             "fingerprint": fingerprint(public_key),
             "preimage": preimage.document(),
             "attestation": credential_info,
@@ -350,20 +379,11 @@ def register(
         actor=row.id,
     )
     vouched = vouched and not is_governed(unit)  # then an activation vouches, which people agree to
-    name = credential_name or "first key"
-    store_key(
-        unit,
-        uuid=uuid,
-        credential_id=credential_id,
-        user_id=row.id,
-        name=name,
-        public_key=public_key,
-        record=record,
-        now=now,
-    )
+    name = credential_name or ("first passkey" if found.kind == FIDO2 else "first key")
+    store_attested(unit, found, uuid=uuid, user_id=row.id, name=name, record=record, now=now, is_active=True)
     users.update(unit, row.id, is_registered=True, registration_code=None, may_vote=vouched)
     return {
-        "credential": {"uuid": uuid, "credentialId": credential_id, "kind": "Key", "name": name},
+        "credential": {"uuid": uuid, "credentialId": found.credential_id, "kind": found.kind, "name": name},
         "user": {"id": row.id, "username": row.username, "orgId": org.id},
     }
 
@@ -381,15 +401,17 @@ def begin_login(
     """
     org = organizations.get(unit)
     row = users.find_by_name(unit, username)
+    # Read in any case: how long the answer takes must not tell whether there is such a name.
+    keys = list(users.own_keys_of(unit, "" if row is None else row.id, active_only=True))
     if (
         row is None
         or not row.is_active
         or not row.is_registered
         or row.is_service_account
+        or not keys
         or (org_id is not None and org_id != org.id)
     ):
         raise NotAuthenticated("nobody of that name can log in here")
-    keys = list(users.own_keys_of(unit, row.id, active_only=True))
     preimage = LoginPreimage(
         org=org.id,
         identity=row.id,
@@ -421,6 +443,8 @@ def check_login(
         raise NotAuthenticated("this login has expired: start again")
     if evidence.find_spent(unit, preimage.nonce) is not None:
         raise NotAuthenticated("this login challenge was used: start again")
+    if key is None and ids.is_id(assertion.cred_id, ids.CREDENTIAL):
+        raise NotAuthenticated("that is the uuid of a credential: log in with its credentialId")
     if (
         user is None
         or not user.is_active

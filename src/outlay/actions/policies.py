@@ -5,6 +5,7 @@ from typing import Any
 
 from outlay.actions import changes, present
 from outlay.actions.act import Act
+from outlay.config import Config
 from outlay.core import ids
 from outlay.core.approval import merge_groups
 from outlay.core.asset import NATIVE, NATIVE_TID
@@ -48,9 +49,7 @@ def create(act: Act, document: dict[str, Any]) -> dict[str, Any]:
     """Create a policy; its velocity counters start with what has left already."""
     policy_id = act.new_id(ids.POLICY)
     policy = parse_policy(document, id=policy_id, version=1)
-    _check_wait(act, policy)
-    _check_approvers(act, policy)
-    _check_assets(act, policy)
+    check(act.unit, act.config, policy)
     act.record("policy.created", policy_id, {"version": 1, **stored_document(policy)})
     insert_policy(act.unit, policy_id, document, now=act.now)
     _rebuild(act.unit, policy, now=act.now)
@@ -72,22 +71,30 @@ def get(unit: Unit, policy_id: str) -> Row:
 
 def replace(act: Act, policy_id: str, document: dict[str, Any]) -> dict[str, Any]:
     """Replace a policy whole. A change of its groups reopens every vote that waits for them."""
-    row = get(act.unit, policy_id)
-    if row.status != ACTIVE:
-        raise NotFound("this policy was archived: create another")
-    version = row.version + 1
-    policy = parse_policy(document, id=policy_id, version=version)
-    if policy.activity_kind != row.activity_kind:
-        raise InvalidInput("a policy keeps its kind: archive it and create another", field="activityKind")
-    _check_wait(act, policy)
-    _check_approvers(act, policy)
-    _check_assets(act, policy)
+    policy = read_replacement(act.unit, act.config, policy_id, document)
+    version = policy.version
     act.record("policy.updated", policy_id, {"version": version, **stored_document(policy)})
     policies.update(act.unit, policy_id, version=version, updated_at=act.now, **_columns(policy))
     _rebuild(act.unit, policy, now=act.now)
     _reopen_votes(act, policy)
     act.result_id = policy_id
     return present.policy(get(act.unit, policy_id))
+
+
+def read_replacement(unit: Unit, config: Config, policy_id: str, document: dict[str, Any]) -> Policy:
+    """Return what a document would make of a policy that is in use.
+
+    Raises:
+        NotFound: no such policy is in use. InvalidInput: the document is none that could replace it.
+    """
+    row = get(unit, policy_id)
+    if row.status != ACTIVE:
+        raise NotFound("this policy was archived: create another")
+    policy = parse_policy(document, id=policy_id, version=row.version + 1)
+    if policy.activity_kind != row.activity_kind:
+        raise InvalidInput("a policy keeps its kind: archive it and create another", field="activityKind")
+    check(unit, config, policy)
+    return policy
 
 
 def archive(act: Act, policy_id: str) -> dict[str, Any]:
@@ -101,36 +108,47 @@ def archive(act: Act, policy_id: str) -> dict[str, Any]:
     return present.policy(get(act.unit, policy_id))
 
 
-def _check_wait(act: Act, policy: Policy) -> None:
+def check(unit: Unit, config: Config, policy: Policy) -> None:
+    """Check what a policy says against this server: its people, its networks, how long requests are good for.
+
+    Raises:
+        InvalidInput: it names what there is not, or would never do what it says.
+    """
+    _check_wait(config, policy)
+    _check_approvers(unit, policy)
+    _check_assets(config, policy)
+
+
+def _check_wait(config: Config, policy: Policy) -> None:
     """What has waited must still be young enough for the signer to sign it."""
     wait = policy.action.wait if isinstance(policy.action, Block) else None
-    most = act.config.signer.request_max_age_s // 60 - WAIT_MARGIN
+    most = config.signer.request_max_age_s // 60 - WAIT_MARGIN
     if wait is not None and wait > most:
         raise InvalidInput(
-            f"is at most {max(0, most)}: the signer refuses requests after {act.config.signer.request_max_age_s} s"
+            f"is at most {max(0, most)}: the signer refuses requests after {config.signer.request_max_age_s} s"
             " (setting signer.request_max_age_s), and an hour is left for sending",
             field="action.wait",
         )
 
 
-def _check_approvers(act: Act, policy: Policy) -> None:
+def _check_approvers(unit: Unit, policy: Policy) -> None:
     """Every listed approver must exist, and a service account must be allowed by its group."""
     if not isinstance(policy.action, RequestApproval):
         return
     for place, group in enumerate(policy.action.groups):
         for at, user_id in enumerate(group.approvers or ()):
             field = f"action.approvalGroups[{place}].approvers.userId.in[{at}]"
-            user = users.find(act.unit, user_id)
+            user = users.find(unit, user_id)
             if user is None:
                 raise InvalidInput("names no user", field=field)
             if user.is_service_account and not group.service_accounts_can_approve:
                 raise InvalidInput("is a service account: set serviceAccountsCanApprove to let it vote", field=field)
 
 
-def _check_assets(act: Act, policy: Policy) -> None:
+def _check_assets(config: Config, policy: Policy) -> None:
     """A limit for a network or coin there is not would never apply. A token may be limited before it is listed."""
     for place, each in enumerate(policy.rule.assets if isinstance(policy.rule, NominalLimit) else ()):
-        coin = act.config.find_asset(each.network, NATIVE)
+        coin = config.find_asset(each.network, NATIVE)
         field = f"rule.configuration.assets[{place}]"
         if coin is None:
             raise InvalidInput("names no network of this server", field=f"{field}.network")

@@ -39,7 +39,7 @@ def payout(row: Row, config: Config) -> dict[str, Any]:
         amount=str(row.amount),
         memo=row.intent.get("memo") or None,
         priority=row.intent["priority"],
-        valueUsd=None if row.value is None else _dollars(row.value),
+        valueUsd=None if row.value is None else dollars(row.value),
         initiatorId=row.initiator_id,
         approvalId=row.approval_id,
         txHash=row.tx_hash,
@@ -48,7 +48,7 @@ def payout(row: Row, config: Config) -> dict[str, Any]:
     )
 
 
-def _dollars(value: int) -> str:
+def dollars(value: int) -> str:
     """Return a value in dollars, exactly, with the eight places it is kept with."""
     whole, part = divmod(value, VALUE_UNIT)
     return f"{whole}.{part:08d}"

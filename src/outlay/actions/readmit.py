@@ -12,7 +12,7 @@ from typing import Any
 
 from outlay.actions.change import change
 from outlay.actions.payouts import wire_body
-from outlay.actions.refill import add_refill
+from outlay.actions.under_mandate import add_payment
 from outlay.actions.work import Work
 from outlay.core import ids
 from outlay.core.asset import NATIVE
@@ -184,7 +184,7 @@ def _transfer_of(work: Work, history: History, kept: Kept) -> Row:
     assert kept.transfer_id is not None
     row = transfers.find(work.unit, kept.transfer_id)
     if row is None:
-        row = (_add_refill if is_mandated(kept.payout) else _add_transfer)(work, history, kept)
+        row = (_add_under_mandate if is_mandated(kept.payout) else _add_transfer)(work, history, kept)
     state = State(row.state)
     if state in ENDS:
         raise InvariantBroken(
@@ -277,18 +277,20 @@ def _add_transfer(work: Work, history: History, kept: Kept) -> Row:
     return transfers.get(work.unit, row.id)
 
 
-def _add_refill(work: Work, history: History, kept: Kept) -> Row:
-    """Make the transfer of a refill anew: what it is follows from its intent, for nobody asked for it."""
+def _add_under_mandate(work: Work, history: History, kept: Kept) -> Row:
+    """Make the transfer of a payment under a mandate anew: it follows from its intent, for nobody asked for it."""
     intent, at = kept.intent, kept.attempts[0].at
     if intent is None or kept.transfer_id is None or kept.payout is None:
         raise InvariantBroken(f"the signer's journal does not say what {kept.transfer_id} is")
     _give_way(work, intent["externalId"], kept.transfer_id)
     newest = len(history.instants) - 1
     quote = _quote(history, newest, intent, at=at)
-    row = add_refill(
+    row = add_payment(
         work,
         id=kept.transfer_id,
         mandate_id=kept.payout["mandateId"],
+        wallet_id=kept.wallet_id,  # which signed it, whoever else of the pool could have
+        **({"pool_id": intent["pool"], "pool_seq": newest} if "pool" in intent else {}),
         intent=intent,
         quote=None if quote is None else quote[0],
         decimals=None if quote is None else quote[1],
@@ -303,7 +305,7 @@ def _add_refill(work: Work, history: History, kept: Kept) -> Row:
 
 def _request_body(request: Signature, intent: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request as reads show it: what was signed, or the same in the contract's words."""
-    if request.preimage.path not in (SINGLE_PATH, BATCH_PATH):
+    if request.in_file is None and request.preimage.path not in (SINGLE_PATH, BATCH_PATH):
         return request.payload
     item = read_item(request.payload, "payout")
     return wire_body(
@@ -396,8 +398,9 @@ def _approve(work: Work, history: History, kept: Kept, row: Row) -> None:
         approval_id: str = found.id
         approvals.update(work.unit, approval_id, **values)
     else:
-        # A decision about a whole batch does not name the approval.
-        named = [vote.preimage.path.split("/")[3] for call, vote in votes if ROW not in call]
+        # A decision about a batch, or a whole file, does not name the approval.
+        alone = [vote for call, vote in votes if ROW not in call]
+        named = [each.preimage.path.split("/")[3] for each in alone if each.preimage.path.startswith("/v2/")]
         approval_id = named[0] if named else ids.new_id(ids.APPROVAL, work.entropy)
         approvals.add(
             work.unit,

@@ -46,7 +46,7 @@ from outlay.store.database import Row, Unit
 NOT_ON_RECORD: Mapping[str, frozenset[str]] = {
     "organization": frozenset({"epoch", "admitted"}),
     "assignment": frozenset({"id"}),  # of the first admin's permission only
-    "credential": frozenset({"name"}),  # of the key an invitation was taken up with only
+    "credential": frozenset({"name"}),  # of the one an invitation or a code was taken up with only
     "wallet": frozenset({"frozen_reason", "compared_block"}),
     "change_request": frozenset({"token_id", "due_at"}),
     "approval": frozenset({"groups", "groups_digest", "updated_at"}),  # asked anew since the newest decision only
@@ -432,8 +432,11 @@ _WRITE: Mapping[str, Callable[[Entry], None]] = {
     records.USER_DEACTIVATED: people.user_deactivated,
     records.USER_DELETED: people.user_deleted,
     records.USER_RENAMED: people.user_renamed,
+    records.USER_RECOVERED: people.user_recovered,
     records.SERVICE_ACCOUNT_CREATED: people.service_account_created,
+    records.CODE_CREATED: people.code_created,
     records.CREDENTIAL_CREATED: people.credential_created,
+    records.CREDENTIAL_REGISTERED: people.credential_registered,
     records.CREDENTIAL_ACTIVATED: people.credential_switched,
     records.CREDENTIAL_DEACTIVATED: people.credential_switched,
     records.CREDENTIAL_DELETED: people.credential_switched,

@@ -1,14 +1,17 @@
 """The tables of people, service accounts, their keys and permissions, out of the records; see ``rebuild``."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from outlay.actions.credentials import forget_key, store_key
+from outlay.actions.credentials import forget_key, store_attested, store_key, withdraw_key
 from outlay.actions.govern import is_governed
 from outlay.actions.rebuild_entry import Entry
 from outlay.evidence import record as records
-from outlay.evidence.attestation import fingerprint
+from outlay.evidence.assertion import FIDO2, KEY
+from outlay.evidence.attestation import Attested, fingerprint
+from outlay.evidence.bundle import verify_new_key, verify_registration
 from outlay.evidence.keys import load_public_key, normal_pem
-from outlay.store import permissions, users
+from outlay.store import codes, permissions, users
 from outlay.store.database import Row
 
 _NO_SECRET = ""  # the hash of no secret: the token's text is lost
@@ -43,7 +46,9 @@ def user_registered(entry: Entry) -> None:
     body, row = entry.body, _user(entry)
     named = row.invited_public_key
     vouched = named is not None and fingerprint(named) == body["fingerprint"] and not is_governed(entry.unit)
-    _store_key(entry, user_id=entry.subject, name="first key", public_key=body["publicKey"])
+    _, found = verify_registration(body["preimage"], body["attestation"], **_kind(body))
+    name = "first passkey" if found.kind == FIDO2 else "first key"
+    _store_attested(entry, found, user_id=entry.subject, name=name, is_active=True)
     users.update(entry.unit, entry.subject, is_registered=True, registration_code=None, may_vote=vouched)
 
 
@@ -51,6 +56,23 @@ def _user(entry: Entry) -> Row:
     row = users.find(entry.unit, entry.subject)
     assert row is not None, "verified records name only who is there"
     return row
+
+
+def _kind(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {"kind": body.get("kind", KEY), "relying_party_id": body.get("relyingPartyId")}
+
+
+def _store_attested(entry: Entry, found: Attested, *, user_id: str, name: str | None, is_active: bool) -> None:
+    store_attested(
+        entry.unit,
+        found,
+        uuid=entry.body["credentialUuid"],
+        user_id=user_id,
+        name=name,
+        record=entry.hash,
+        now=entry.at,
+        is_active=is_active,
+    )
 
 
 def _store_key(entry: Entry, *, user_id: str, name: str, public_key: str, **more: Any) -> None:
@@ -69,8 +91,11 @@ def _store_key(entry: Entry, *, user_id: str, name: str, public_key: str, **more
 
 def user_activated(entry: Entry) -> None:
     """Switched on, and vouched for once registered."""
-    row = _user(entry)
-    users.update(entry.unit, entry.subject, is_active=True, may_vote=row.may_vote or row.is_registered)
+    row, keys = _user(entry), users.credentials_of(entry.unit, entry.subject)
+    is_on = row.may_vote or (row.is_registered and bool(keys))
+    for key in keys if is_on and not row.may_vote else ():
+        users.update_credential(entry.unit, key.id, is_active=True)
+    users.update(entry.unit, entry.subject, is_active=True, may_vote=is_on)
 
 
 def user_deactivated(entry: Entry) -> None:
@@ -86,6 +111,7 @@ def user_deleted(entry: Entry) -> None:
     users.update(unit, row.id, is_active=False, deleted_at=entry.at, username=f"{row.username}#{row.id}")
     for key in keys:
         forget_key(unit, key, now=entry.at)
+    codes.drop(unit, row.id)
 
 
 def user_renamed(entry: Entry) -> None:
@@ -93,6 +119,21 @@ def user_renamed(entry: Entry) -> None:
     name, external_id = entry.body["name"], entry.body["externalId"]
     changed = {} if name is None else {"name": name, "username": name}
     users.update(entry.unit, entry.subject, **changed, **({} if external_id is None else {"external_id": external_id}))
+
+
+def user_recovered(entry: Entry) -> None:
+    """All keys withdrawn, and a code for a new one."""
+    for key in users.credentials_of(entry.unit, entry.subject):
+        withdraw_key(entry.unit, key, now=entry.at)
+    users.withdraw_tokens(entry.unit, entry.subject, now=entry.at)
+    users.update(entry.unit, entry.subject, may_vote=False)
+    code_created(entry)
+
+
+def code_created(entry: Entry) -> None:
+    """A code for another device."""
+    body = entry.body
+    codes.put(entry.unit, user_id=entry.subject, code=body["code"], expires_at=body["expires"], record=entry.hash)
 
 
 def service_account_created(entry: Entry) -> None:
@@ -124,13 +165,17 @@ def _normal(public_key: str) -> str:
 
 def credential_created(entry: Entry) -> None:
     """A further key."""
-    _store_key(
-        entry,
-        user_id=entry.signer,
-        name=entry.payload.get("credentialName") or "key",
-        public_key=entry.body["publicKey"],
-        is_active=not is_governed(entry.unit),
-    )
+    body, payload = entry.body, entry.payload
+    _, found = verify_new_key(body["preimage"], payload["credentialInfo"], **_kind(body))
+    is_active = not is_governed(entry.unit)
+    _store_attested(entry, found, user_id=entry.signer, name=payload.get("credentialName"), is_active=is_active)
+
+
+def credential_registered(entry: Entry) -> None:
+    """A credential made with a code: off until somebody stands for it."""
+    preimage, found = verify_registration(entry.body["preimage"], entry.body["attestation"], **_kind(entry.body))
+    _store_attested(entry, found, user_id=preimage.user_id, name=None, is_active=False)
+    codes.drop(entry.unit, preimage.user_id)
 
 
 def credential_switched(entry: Entry) -> None:

@@ -11,6 +11,7 @@ from outlay.actions import present
 from outlay.actions.act import policy_set_digest
 from outlay.actions.change import change
 from outlay.actions.judge import ADMISSION, Judgement, judge, keep, open_approval
+from outlay.actions.under_mandate import add_payment
 from outlay.actions.work import Work
 from outlay.config import Config
 from outlay.core import ids
@@ -23,7 +24,6 @@ from outlay.core.price import Quote
 from outlay.core.seams import HOUR, MINUTE, Instant
 from outlay.core.transfer import Event, State
 from outlay.core.velocity import countable
-from outlay.evidence.canonical import digest
 from outlay.store import ledger, mandates, organizations, pools, stops, transfers, velocity, wallets, webhooks
 from outlay.store.database import Row, Unit
 
@@ -334,10 +334,11 @@ def _send(work: Work, seen: Look, quote_of: QuoteOf) -> None:
             amount=amount,
         ),
     )
-    row = add_refill(
+    row = add_payment(
         work,
         id=ids.new_id(ids.TRANSFER, work.entropy),
         mandate_id=mandate.id,
+        wallet_id=mandate.treasury,
         intent=intent.document(),
         quote=quote,
         decimals=asset.decimals,
@@ -354,50 +355,6 @@ def _send(work: Work, seen: Look, quote_of: QuoteOf) -> None:
     )
     keep(work, judgement, row, moment=ADMISSION)
     _apply(work, row, judgement)
-
-
-def add_refill(
-    work: Work,
-    *,
-    id: str,
-    mandate_id: str,
-    intent: Mapping[str, Any],
-    quote: Quote | None,
-    decimals: int | None,
-    policy_set: str,
-    requested_at: Instant,
-) -> Row:
-    """Store the transfer of a refill, in state requested."""
-    native, amount = intent["asset"] == NATIVE, int(intent["amount"])
-    value = None if quote is None or decimals is None else value_of(amount, decimals=decimals, price=quote.price)
-    return transfers.add(
-        work.unit,
-        id=id,
-        external_id=intent["externalId"],
-        intent_digest=digest(dict(intent)),
-        intent=dict(intent),
-        wallet_id=intent["wallet"],
-        mandate_id=mandate_id,
-        network=intent["network"],
-        kind="Native" if native else "Erc20",
-        asset=intent["asset"],
-        recipient=intent["recipient"],
-        amount=amount,
-        request_body={
-            "kind": "Native" if native else "Erc20",
-            **({} if native else {"contract": intent["asset"]}),
-            "to": intent["recipient"],
-            "amount": intent["amount"],
-            "externalId": intent["externalId"],
-        },
-        initiator_id=mandate_id,
-        token_id="",
-        credential_id=None,
-        value=countable(value),
-        price=None if quote is None else quote.document(),
-        policy_set=policy_set,
-        requested_at=requested_at,
-    )
 
 
 def _apply(work: Work, row: Row, judgement: Judgement) -> None:

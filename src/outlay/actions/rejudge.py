@@ -119,7 +119,7 @@ class Rejudging:
         if row.mandate_id is not None:
             mandate = mandates.find(unit, row.mandate_id)
             in_force = mandate is not None and mandate.status == mandates.ACTIVE
-            return None if in_force else "The mandate of this refill was archived."
+            return None if in_force else "The mandate of this payment was archived."
         if self._people is None:
             self._people = people(unit)
         initiator = self._people.get(row.initiator_id)

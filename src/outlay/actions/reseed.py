@@ -31,7 +31,7 @@ def reseed(act: Act, *, journal_id: str, min_nonces: Mapping[str, int], reason: 
     """
     check_reason(reason)
     if not 1 <= len(journal_id) <= 64:
-        raise InvalidInput("name the signer's journal as outlay signer-reseed shows it", field="journalId")
+        raise InvalidInput("name the signer's journal as outlay signers show shows it", field="journalId")
     known = {row.id for row in wallets.everything(act.unit)}
     if min_nonces.keys() != known:
         raise InvalidInput("name every wallet there is, and no other", field="minNonces")

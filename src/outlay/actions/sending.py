@@ -15,6 +15,7 @@ from outlay.core.asset import NATIVE
 from outlay.core.errors import InvariantBroken
 from outlay.core.fees import Offer
 from outlay.core.ledger import release, reserve
+from outlay.core.mandate import is_refill
 from outlay.core.pool import Route
 from outlay.core.transfer import RESTORED, Event, State
 from outlay.store import lanes, ledger, mandates, stops, transfers, velocity_signing, wallets
@@ -149,7 +150,7 @@ class _Obstacles:
         frozen = self._frozen.get((row.network, row.asset))
         if frozen is not None:
             return f"the asset is frozen: {frozen}"
-        return None if row.mandate_id is None else self._of_filled(row)
+        return self._of_filled(row) if is_refill(row.initiator_id) else None
 
     def _of_filled(self, row: Row) -> str | None:
         """Return what keeps the wallet that a refill goes to from being filled, or None."""

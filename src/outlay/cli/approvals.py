@@ -1,19 +1,18 @@
-"""``outlay approvals``: what an approval is about, with its words worked out here and not by the server."""
+"""``outlay approvals``: what people are asked, with its words worked out here and not by the server; and the answer."""
 
-import sys
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import quote
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
-from outlay.cli.payouts import TokenFile, Url
+from outlay.cli.output import Yes, facts, table, units, when
+from outlay.cli.profile import FROM_PROFILE, Caller, path_of
 from outlay.core.address import checksum
 from outlay.core.asset import NATIVE
-from outlay.core.errors import InvariantBroken, NotFound
+from outlay.core.errors import InvalidInput, InvariantBroken, NotFound, PreconditionFailed
 from outlay.core.intent import Intent, read_intent
 from outlay.core.message import plain
-from outlay.core.money import format_units
 from outlay.evidence import record as records
 from outlay.evidence.canonical import canonical, digest
 from outlay.evidence.words import words_of_change, words_of_payout
@@ -40,11 +39,64 @@ KINDS = (
 )
 """What a change that waits for people can be."""
 
-approvals = App(name="approvals", help="What people are asked about.")
+approvals = App(name="approvals")
+
+
+@approvals.command(name="list")
+def list_approvals(
+    *,
+    status: Literal["Pending", "Approved", "Denied", "Expired"] = "Pending",
+    every: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    initiator: str | None = None,
+    approver: str | None = None,
+    limit: int = 50,
+    caller: Caller = FROM_PROFILE,
+) -> None:
+    """List what people are asked: what waits now, unless told otherwise.
+
+    Parameters
+    ----------
+    status
+        only those that stand so.
+    every
+        whatever their status.
+    initiator
+        id of who asked for it.
+    approver
+        id of somebody who is asked.
+    limit
+        how many at most.
+    """
+    found = list(
+        caller.items(
+            "/v2/policy-approvals",
+            limit=limit,
+            status=None if every else status,
+            initiatorId=initiator,
+            approverId=approver,
+        )
+    )
+    columns = ("approval", "status", "about", "asked by", "until")
+    rows = (
+        (each["id"], each["status"], _about(each), each["initiatorId"], when(each.get("expirationDate")))
+        for each in found
+    )
+    caller.tell({"items": found}, lambda: table(columns, rows, nothing="nothing waits"))
+
+
+def _about(asked: Mapping[str, Any]) -> str:
+    """Return on one line what an approval is about, as the server tells it; ``show`` works it out."""
+    activity = asked["activity"]
+    if "transferRequest" not in activity:
+        change = activity["changeRequest"]
+        return f"{change['operationKind'].lower()} {change['kind'].lower()} {change['entityId']}"
+    paid = activity["transferRequest"]
+    body, about = paid["requestBody"], paid["metadata"]["asset"]
+    return f"{units(body['amount'], about.get('decimals'), about.get('symbol'))} to {checksum(body['to'])}"
 
 
 @approvals.command
-def show(approval: str, /, *, url: Url, token_file: TokenFile) -> None:
+def show(approval: str, /, *, caller: Caller = FROM_PROFILE) -> None:
     """Print what an approval is about, whole, and the words that stand for it.
 
     The words are worked out from the content that is printed. Where the message that asked you, or whatever you sign
@@ -55,27 +107,116 @@ def show(approval: str, /, *, url: Url, token_file: TokenFile) -> None:
     approval
         id of the approval.
     """
-    from outlay.client import call
+    shown = look(caller, approval)
+    caller.tell(shown.document, lambda: facts(shown.facts) + shown.next)
 
-    token = token_file.read_text().strip()
 
-    def read(path: str) -> dict[str, Any]:
-        return call(url, "GET", path, token=token)
+@approvals.command
+def approve(
+    approval: str,
+    /,
+    *,
+    reason: str | None = None,
+    words: str | None = None,
+    yes: Yes = False,
+    caller: Caller = FROM_PROFILE,
+) -> None:
+    """Show what an approval is about, ask, and sign that it may be.
 
-    asked = read(f"/v2/policy-approvals/{quote(approval, safe='')}")
-    org = str(read("/v1/records")["orgId"])
+    Parameters
+    ----------
+    approval
+        id of the approval.
+    reason
+        what you checked; others read it.
+    words
+        the words that you were told: nothing is signed where they are others.
+    """
+    _decide(caller, approval, "Approved", reason, words, yes=yes)
+
+
+@approvals.command
+def deny(
+    approval: str, /, *, reason: str, words: str | None = None, yes: Yes = False, caller: Caller = FROM_PROFILE
+) -> None:
+    """Show what an approval is about, ask, and sign that it may not be; one denial ends it.
+
+    Parameters
+    ----------
+    approval
+        id of the approval.
+    reason
+        why not; whoever asked reads it.
+    words
+        the words that you were told: nothing is signed where they are others.
+    """
+    _decide(caller, approval, "Denied", reason, words, yes=yes)
+
+
+def _decide(caller: Caller, approval: str, value: str, reason: str | None, words: str | None, *, yes: bool) -> None:
+    caller.expect_key()
+    shown = look(caller, approval)
+    caller.note(facts(shown.facts))
+    if shown.document["status"] != "Pending":
+        raise PreconditionFailed(f"it is decided: {shown.document['status']}")
+    if words is not None and " ".join(words.lower().split()) != shown.document["words"]:
+        raise InvalidInput("this approval has other words than those: nothing was signed", field="words")
+    caller.confirm({"Approved": "Approve this?", "Denied": "Deny this?"}[value], yes=yes)
+    body = {"value": value, **({} if reason is None else {"reason": reason})}
+    answer = caller.write("POST", path_of("v2", "policy-approvals", approval, "decisions"), body)
+    votes = len(answer.get("decisions", []))
+    caller.tell(answer, f"{answer['id']}: {value.lower()} by you; {votes} decided, it is {answer['status']}\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What an approval is about."""
+
+    document: dict[str, Any]  #: the answer of the server, and the words
+    facts: list[tuple[str, Any]]
+
+    @property
+    def next(self) -> str:
+        """What can be done now."""
+        if self.document["status"] != "Pending":
+            return ""
+        return f"Next: outlay approvals approve {self.document['id']}, or deny\n"
+
+
+def look(caller: Caller, approval: str) -> Shown:
+    """Read an approval and work out its words from what is signed.
+
+    Raises:
+        InvariantBroken: what is shown is not what is signed.
+    """
+    asked = caller.read(path_of("v2", "policy-approvals", approval))
+    org = str(caller.read("/v1/records")["orgId"])
     activity = asked["activity"]
     if "transferRequest" in activity:
-        paid = read(f"/v1/payouts/{quote(activity['transferRequest']['id'], safe='')}")
-        networks = read("/v1/config")["moneySettings"]["networks"]
+        paid = caller.read(path_of("v1", "payouts", activity["transferRequest"]["id"]))
+        networks = caller.read("/v1/config")["moneySettings"]["networks"]
         if paid["network"] not in networks:
             raise NotFound(f"the settings know no network {paid['network']}")
-        facts = _payout(paid, intent_of(paid, org=org, chain_id=networks[paid["network"]]["chainId"]))
+        told = _payout(paid, intent_of(paid, org=org, chain_id=networks[paid["network"]]["chainId"]))
     else:
-        facts = _change(activity["changeRequest"], org)
-    facts += [("status", asked["status"]), ("until", asked.get("expirationDate"))]
-    lines = [f"{name:<12} {plain(value)}\n" for name, value in facts if value is not None]
-    sys.stdout.write("".join(lines))
+        told = _change(activity["changeRequest"], org)
+    words = str(told[-1][1])
+    told += [("why held", each["reason"]) for each in asked.get("policyEvaluations", []) if each["triggered"]]
+    told += [("asks", _group(each)) for each in asked.get("approvalGroups", [])]
+    told += [("decided", _decision(each)) for each in asked.get("decisions", [])]
+    told += [("status", asked["status"]), ("until", when(asked.get("expirationDate")))]
+    return Shown({**asked, "words": words}, [(name, plain(value)) for name, value in told if value is not None])
+
+
+def _group(group: Mapping[str, Any]) -> str:
+    named = group.get("approvers", {}).get("userId")
+    listed = "anybody who may vote" if named is None else ", ".join(named["in"]) or "nobody"
+    return f"{group.get('quorum', 1)} of {listed}"
+
+
+def _decision(decision: Mapping[str, Any]) -> str:
+    reason = f": {decision['reason']}" if decision.get("reason") else ""
+    return f"{decision['value']} by {decision['userId']}{reason}"
 
 
 def intent_of(paid: Mapping[str, Any], *, org: str, chain_id: int) -> Intent:
@@ -102,11 +243,9 @@ def intent_of(paid: Mapping[str, Any], *, org: str, chain_id: int) -> Intent:
 
 
 def _payout(paid: Mapping[str, Any], intent: Intent) -> list[tuple[str, Any]]:
-    units = f"{intent.amount} base units of {intent.asset}"
-    if "decimals" in paid:
-        units = f"{format_units(int(intent.amount), paid['decimals'])} {paid.get('symbol', '')} ({units})"
     return [
-        ("pay", units),
+        ("pay", units(intent.amount, paid["decimals"], paid.get("symbol")) if "decimals" in paid else None),
+        ("which is", f"{intent.amount} base units of {intent.asset}"),
         ("to", checksum(intent.recipient)),
         ("on", f"{intent.network}, chain {intent.chain_id}"),
         ("from", f"pool {intent.pool}" if intent.pool else f"wallet {intent.wallet}"),

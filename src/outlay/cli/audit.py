@@ -3,33 +3,30 @@
 import csv
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 from urllib.parse import urlencode
 
 from cyclopts import App, Parameter
 
-from outlay.cli.payouts import KeyFile, Opaque, TokenFile, Url
+from outlay.cli.output import DONE, REFUSED, facts, when
+from outlay.cli.profile import FROM_PROFILE, Caller
+from outlay.core.spreadsheet import harmless
 
-audit = App(name="audit", help="The audit log, for auditors.")
+audit = App(name="audit")
 
 PAGE = 500
 COLUMNS = ("seq", "date", "actor", "action", "subject", "before", "after", "evidence", "request", "hash")
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a spreadsheet may take for the beginning of a formula; the last four are its wide spellings."""
 
 
 @audit.command
 def export(
     *,
     out: Path,
-    url: Url,
-    token_file: TokenFile,
-    key_file: KeyFile,
-    credential: Opaque,
     first: int = 1,
     as_: Annotated[Literal["jsonl", "csv"], Parameter(name="--format")] = "jsonl",
+    caller: Caller = FROM_PROFILE,
 ) -> None:
     """Write the audit log to a new file of mode 0600; the log itself says who did, and when.
 
@@ -37,36 +34,37 @@ def export(
     ----------
     out
         the file; it must not be there yet.
-    credential
-        id of your credential.
     first
         number of the first entry.
     as_
-        jsonl is what `outlay audit verify` checks; csv is for reading in a spreadsheet.
+        jsonl is what outlay audit verify checks; csv is for reading in a spreadsheet.
     """
-    from outlay.client import Client
-
-    client = Client(
-        url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
-    )
-    begun = client.write("POST", "/v1/audit/exports", {"first": first})
-    entries = _entries(client, begun)
-    with os.fdopen(
-        os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline=""
-    ) as file:
+    begun = caller.write("POST", "/v1/audit/exports", {"first": first})
+    with (
+        os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="") as file,
+        caller.progress("exporting", total=max(0, begun["last"] - begun["first"] + 1)) as done,
+    ):
+        entries = _counted(_entries(caller, begun), done)
         if as_ == "csv":
             write_csv(entries, file)
         else:
             write_lines(entries, begun, file)
-    sys.stdout.write(f"entries {begun['first']} to {begun['last']}, newest hash {begun['hash']}\n")
+    text = f"entries {begun['first']} to {begun['last']}, newest hash {begun['hash']}\n"
+    caller.tell({"file": str(out), **{name: begun[name] for name in ("first", "last", "hash")}}, text)
 
 
-def _entries(client: Any, begun: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _counted(entries: Iterator[dict[str, Any]], done: Callable[[int], None]) -> Iterator[dict[str, Any]]:
+    for each in entries:
+        yield each
+        done(1)
+
+
+def _entries(caller: Caller, begun: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the entries of an export in order, a page at a time."""
     following: int | None = begun["first"]
     while following is not None:
         query = urlencode({"order": "oldest", "first": following, "last": begun["last"], "limit": PAGE})
-        page = client.read(f"/v1/audit?{query}")
+        page = caller.read(f"/v1/audit?{query}")
         yield from page["items"]
         following = int(page["nextPageToken"]) if "nextPageToken" in page else None
 
@@ -101,29 +99,18 @@ def write_csv(entries: Iterator[dict[str, Any]], file: TextIO) -> None:
         writer.writerow([harmless(plain[name]) for name in COLUMNS])
 
 
-def harmless(value: Any) -> str:
-    """Return the text of a cell; an apostrophe goes before what a spreadsheet could take for a formula.
-
-    Blanks in front do not hide one: some programs skip them.
-    """
-    text = "" if value is None else str(value)
-    if isinstance(value, int) or not text.lstrip(" \u00a0\ufeff\0").startswith(_FORMULAS):
-        return text
-    return f"'{text}"
-
-
 @audit.command
 def verify(
-    file: Path, *, root: str | None = None, anchor: Path | None = None, key: str | None = None, first: int = 1
-) -> None:
+    file: Path, /, *, root: str | None = None, anchor: Path | None = None, key: str | None = None, first: int = 1
+) -> int:
     """Check an exported log offline; exits 0 if it is whole, 1 if not, 3 if it says itself that something is missing.
 
     Parameters
     ----------
     file
-        what ``outlay audit export`` wrote as jsonl.
+        what outlay audit export wrote as jsonl.
     root
-        the organization's root fingerprint, as ``outlay init`` printed it; not from the same source as the file.
+        the organization's root fingerprint, as outlay init printed it; not from the same source as the file.
     anchor
         the anchor file, from the other place it was kept in; without it nothing shows that the log was not made anew.
     key
@@ -134,7 +121,7 @@ def verify(
     from outlay.evidence.audit_log import check
 
     wanted = None if root is None else root.strip().lower()
-    sys.exit(check(file, root=wanted, anchor=anchor, key=key, first=first))
+    return check(file, root=wanted, anchor=anchor, key=key, first=first)
 
 
 @audit.command
@@ -146,37 +133,28 @@ def verifier() -> None:
 
 
 @audit.command
-def state(*, url: Url, token_file: TokenFile) -> None:
+def state(*, caller: Caller = FROM_PROFILE) -> int:
     """Print how long the log is, and how far it was checked and anchored; exits 1 if it is broken."""
-    from outlay.client import call
-
-    found = call(url, "GET", "/v1/audit/state", token=token_file.read_text().strip())
-    lines = [
-        f"entries   {found['entries']}, newest hash {found['hash']}",
-        f"checked   whole {found.get('dateVerified', 'not yet')}, new entries up to {found['verifiedSeq']}",
-        f"anchored  {found.get('dateAnchored', 'never')}, up to {found['anchoredSeq']}",
+    found = caller.read("/v1/audit/state")
+    whole = when(found.get("dateVerified")) or "not yet"
+    pairs = [
+        ("entries", f"{found['entries']}, newest hash {found['hash']}"),
+        ("checked", f"whole {whole}, new entries up to {found['verifiedSeq']}"),
+        ("anchored", f"{when(found.get('dateAnchored')) or 'never'}, up to {found['anchoredSeq']}"),
+        ("BROKEN", found["broken"]),
     ]
-    if found["broken"] is not None:
-        lines.append(f"BROKEN    {found['broken']}")
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.exit(0 if found["broken"] is None else 1)
+    caller.tell(found, lambda: facts(pairs))
+    return DONE if found["broken"] is None else REFUSED
 
 
 @audit.command(name="continue")
-def go_on(*, reason: str, url: Url, token_file: TokenFile, key_file: KeyFile, credential: Opaque) -> None:
+def go_on(*, reason: str, caller: Caller = FROM_PROFILE) -> None:
     """Let a server admit payouts again although its log is broken; the log says for ever that you did.
 
     Parameters
     ----------
     reason
         what you found; it is signed.
-    credential
-        id of your credential.
     """
-    from outlay.client import Client
-
-    client = Client(
-        url, token=token_file.read_text().strip(), credential_id=credential, private_key=key_file.read_text()
-    )
-    answer = client.write("POST", "/v1/audit/continue", {"reason": reason})
-    sys.stdout.write(f"goes on although: {answer['problem']}\n")
+    answer = caller.write("POST", "/v1/audit/continue", {"reason": reason})
+    caller.tell(answer, f"goes on although: {answer['problem']}\n")

@@ -21,7 +21,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from outlay.cli.output import facts
 from outlay.cli.playground import ETH, NETWORK, USDC, Deployment, LocalChain, configuration, free_port, read_contract
+from outlay.cli.profile import Profile, write_private, write_profile
 from outlay.client import register
 from outlay.core.address import checksum
 from outlay.core.errors import OutlayError, Unavailable
@@ -333,7 +335,7 @@ class Demo:
     def table(self) -> Table:
         """Return the table of what became of each payout."""
         table = Table(title="What became of each payout", title_justify="left")
-        for name in ("payout", "amount", "verdict", "who decided", "status", "transaction"):
+        for name in ("payout", "amount", "verdict", "who decided", "status"):
             table.add_column(name, justify="right" if name == "amount" else "left", overflow="fold")
         for payout in self.payouts:
             colour = {"Confirmed": "green", "Rejected": "yellow"}.get(payout.transfer["status"], "red")
@@ -343,9 +345,12 @@ class Demo:
                 payout.verdict,
                 self._decided_by(payout),
                 f"[{colour}]{payout.transfer['status']}[/{colour}]",
-                payout.transfer.get("txHash", "none: nothing was sent"),
             )
         return table
+
+    def transactions(self) -> str:
+        """Return the transaction of each payout, whole, and that the others have none."""
+        return facts((each.name, each.transfer.get("txHash", "none: nothing was sent")) for each in self.payouts)
 
     def problems(self) -> Iterator[str]:
         """Compare chain, ledger and events; yield what does not agree."""
@@ -420,6 +425,7 @@ def _tell(demo: Demo, console: Console) -> int:
         scene()
     console.print()
     console.print(demo.table())
+    console.print(demo.transactions(), highlight=False, soft_wrap=True)
     problems = list(demo.problems())
     for problem in problems:
         console.print(f"[red]✗[/red] {problem}", highlight=False)
@@ -436,8 +442,23 @@ def _serve_on(demo: Demo, console: Console, profile: Path) -> None:
     profile.unlink(missing_ok=True)
     with os.fdopen(os.open(profile, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(demo.profile(), file, indent=2)
+    admin = profile.with_name("admin.toml").absolute()
+    write_private(admin.with_suffix(".token"), demo.admin_token)
+    write_profile(
+        admin,
+        Profile(
+            url=demo.deployment.url,
+            token_file=admin.with_suffix(".token"),
+            username="admin@localhost",
+            credential=demo.made["admin"]["credentialId"],
+            key_file=root / "secrets/admin-key.pem",
+        ),
+    )
     console.print(
-        f"\nServing at {demo.deployment.url} until Ctrl-C.\n"
+        f"\nServing at {demo.deployment.url} until Ctrl-C. In another terminal:\n"
+        f"  the dashboard   .venv/bin/outlay passkeys add --profile {profile.with_name('admin.toml')}\n"
+        f"                  then sign in as admin@localhost at http://localhost:{demo.deployment.port}/dashboard\n"
+        f"  to look around  .venv/bin/outlay payouts list --profile {profile.with_name('admin.toml')}\n"
         f"  to pay yourself .venv/bin/python examples/first_payout.py {profile}\n"
         f"  configuration   {root}/outlay.toml\n  admin's key     {root}/secrets/admin-key.pem\n"
         f"  chain           {demo.chain.url}\n  API             {demo.deployment.url}/openapi.json",

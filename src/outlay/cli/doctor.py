@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
-from rich.console import Console
-from rich.text import Text
 
 from outlay import locks
 from outlay.actions.judge import people
@@ -14,9 +12,11 @@ from outlay.actions.organization import money_digest
 from outlay.chains import CallReverted, Finality
 from outlay.chains.evm import EvmChain
 from outlay.chains.rpc import HttpTransport, JsonRpc
+from outlay.cli.output import DONE, PRINTED, REFUSED, Output, paint
 from outlay.codec.evm import DECIMALS_SELECTOR
 from outlay.config import Config, load
 from outlay.core.errors import OutlayError
+from outlay.core.message import one_line
 from outlay.core.policy import POLICIES_MODIFY, Policy, RequestApproval, matches
 from outlay.evidence.history import verify_history
 from outlay.evidence.record import CLOCKS_APART
@@ -34,19 +34,25 @@ GOOD, UNWISE, WRONG = "ok", "warn", "wrong"
 DEVELOPMENT_CHAINS = frozenset({1337, 31337})
 Finding = tuple[str, str]
 
-_MARKS = {GOOD: "[green]✓[/green]", UNWISE: "[yellow]![/yellow]", WRONG: "[red]✗[/red]"}
+_MARKS = {GOOD: ("✓", "green"), UNWISE: ("!", "yellow"), WRONG: ("✗", "red")}
 
 
-def examine(directory: Path) -> int:
+def examine(directory: Path, output: Output = PRINTED) -> int:
     """Print every finding; return 1 if one of them is wrong, else 0."""
-    console = Console(highlight=False)
-    findings = list(_examine(Layout(directory)))
-    for level, text in findings:
-        console.print(_MARKS[level], Text(text), soft_wrap=True)
+    with output.waiting("looking at files, signer, database and networks …"):
+        findings = list(_examine(Layout(directory)))
     wrong = sum(level == WRONG for level, _ in findings)
     unwise = sum(level == UNWISE for level, _ in findings)
-    console.print(f"\n{wrong} wrong, {unwise} to think about")
-    return 1 if wrong else 0
+    lines = [f"{paint(*_MARKS[level])} {one_line(text)}\n" for level, text in findings]
+    output.tell(
+        {
+            "findings": [{"level": level, "text": text} for level, text in findings],
+            "wrong": wrong,
+            "unwise": unwise,
+        },
+        "".join(lines) + f"\n{wrong} wrong, {unwise} to think about\n",
+    )
+    return REFUSED if wrong else DONE
 
 
 def _examine(layout: Layout) -> Iterator[Finding]:
@@ -176,8 +182,10 @@ def _settings(config: Config) -> Iterator[Finding]:
         yield UNWISE, "no network is configured: nothing can be paid"
     if config.policies.default == "allow":
         yield UNWISE, 'policies.default is "allow": a payout that no policy covers goes through'
-    if config.prices and any(n.chain_id not in DEVELOPMENT_CHAINS for n in config.networks.values()):
-        yield WRONG, "[prices.static] is for development chains: limits in dollars would follow a price you wrote"
+    unchecked = sorted(config.prices.keys() - config.live_prices.keys())
+    if unchecked and any(n.chain_id not in DEVELOPMENT_CHAINS for n in config.networks.values()):
+        named = ", ".join(unchecked)
+        yield WRONG, f"nothing checks the fixed price of {named}: limits in dollars follow it; write [prices.live]"
     if not config.api.require_external_id:
         yield UNWISE, "api.require_external_id is off: a retry without an id pays twice"
     if config.webhooks.allow_private_addresses:
@@ -195,7 +203,7 @@ def _organization(unit: Unit, config: Config) -> Iterator[Finding]:
     if org.money_settings == money_digest(config):
         yield GOOD, "the money settings are the signed ones"
     else:
-        yield WRONG, "the money settings are not the signed ones, nothing is admitted: run outlay config apply"
+        yield WRONG, "the money settings are not the signed ones, nothing is admitted: run outlay settings apply"
     if organizations.latest_record_at(unit) > SystemClock().now() + CLOCKS_APART:
         yield WRONG, "a record is of an instant to come: a clock was wrong, or somebody cut a wait short"
     ledger.check(unit)

@@ -2,15 +2,14 @@
 
 import asyncio
 import os
-import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from outlay import locks
+from outlay.cli.output import Output
 from outlay.config import Config, load
-from outlay.core.errors import InvalidInput, SignerUnavailable
+from outlay.core.errors import SignerUnavailable
 from outlay.layout import Layout
 from outlay.signer import Freeze, Scope
 from outlay.signer.client import SignerClient
@@ -21,23 +20,25 @@ PATIENCE_S: Final = 20.0
 """How long a signer that is just starting is waited for."""
 
 
-def stop(directory: Path, scopes: Mapping[str, str | None], reason: str) -> None:
-    """Freeze the one scope that is given and say how to lift it.
+def stop(directory: Path, scope: str, subject: str, reason: str, output: Output) -> None:
+    """Freeze a scope and say what now.
 
     Raises:
-        InvalidInput: not exactly one scope is given.
         SignerUnavailable: neither the signer nor its journal can be reached: nothing is stopped.
     """
-    given = [(Scope(scope), subject) for scope, subject in scopes.items() if subject is not None]
-    if len(given) != 1:
-        raise InvalidInput("give one of --wallet, --network, --identity and --all", field="scope")
     layout = Layout(directory)
-    made = asyncio.run(_freeze(layout, load(layout.config), *given[0], reason))
+    made = asyncio.run(_freeze(layout, load(layout.config), Scope(scope), subject, reason))
     what = "everything" if made.scope is Scope.ALL else f"{made.scope} {made.subject}"
-    sys.stdout.write(f"frozen: {what}\n")
-    sys.stdout.write(f"  freeze {made.id}\n")
-    sys.stdout.write("Nothing new is signed for it from now on. What was signed before may still be mined.\n")
-    sys.stdout.write(f"To let it go on: outlay unfreeze {made.id}, signed by who may.\n")
+    document = {"id": made.id, "scope": str(made.scope), "subject": made.subject, "reason": reason}
+    output.tell(
+        document,
+        f"frozen: {what}\n"
+        f"  freeze {made.id}\n"
+        "Nothing new is signed for it from now on, in any process.\n"
+        "What was signed before may still be mined: outlay payouts list --state broadcast\n"
+        "What is stopped: outlay freezes list\n"
+        f"To let it go on: outlay unfreeze {made.id} --reason TEXT, signed by who may.\n",
+    )
 
 
 async def _freeze(layout: Layout, config: Config, scope: Scope, subject: str, reason: str) -> Freeze:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from outlay.core.errors import HeadTooLarge, MalformedRequest, OutlayError
+from outlay.web.dashboard.pulse import STREAM
 from outlay.web.errors import envelope
 
 HEAD_MAX = 64 * 1024
@@ -39,6 +40,12 @@ class Listener(HttpToolsProtocol):
         """Expect nothing more."""
         self._received()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End with the server: what was begun is finished, but not a stream, which has no end of its own."""
+        super().shutdown()
+        if self.cycle is not None and not self.cycle.response_complete and self.scope["path"] == STREAM:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; the parser keeps an unfinished header to itself, so its bytes are counted here."""

@@ -1,8 +1,8 @@
 """``outlay migrate``."""
 
-import sys
 from pathlib import Path
 
+from outlay.cli.output import Output
 from outlay.config import load
 from outlay.core.errors import InvalidInput
 from outlay.layout import Layout
@@ -15,11 +15,11 @@ _DONE = {
 }
 
 
-def run(directory: Path, phase: Phase | None) -> None:
+def run(directory: Path, phase: Phase | None, output: Output) -> None:
     """Bring a deployment's database to this version's schema, or through one phase of it."""
     layout = Layout(directory)
     where = layout.database_of(load(layout.config))
     if isinstance(where, Path) and not where.exists():
         raise InvalidInput(f"{layout.root} holds no deployment", field="dir")
     revision = upgrade(where, phase)
-    sys.stdout.write(f"{_DONE[phase]} (revision {revision})\n")
+    output.tell({"revision": revision}, f"{_DONE[phase]} (revision {revision})\n")

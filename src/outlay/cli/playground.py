@@ -158,6 +158,8 @@ def configuration(*, port: int, rpc_url: str, token: str, block_time_s: float = 
 host = "127.0.0.1"
 port = {port}
 public_url = "http://127.0.0.1:{port}"
+rp_id = "localhost"  # passkeys belong to names, never to numbers
+allowed_origins = ["http://localhost:{port}"]
 
 [networks.{NETWORK}]
 chain_id = {CHAIN_ID}

@@ -88,6 +88,10 @@ class Client:
         action = self._call("POST", "/auth/action", signed, token=self._token)["userAction"]
         return self._call(method, path, body, token=self._token, user_action=action)
 
+    def ask(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a call that needs no signature and may be made as often as one likes, e.g. an upload of rows."""
+        return self._retry(lambda: self._call(method, path, body, token=self._token))
+
     def items(self, path: str, **query: str | int | None) -> Iterator[dict[str, Any]]:
         """Yield what a list has, page by page, e.g. ``items("/v1/payouts", state="held")``.
 

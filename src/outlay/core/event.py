@@ -37,11 +37,13 @@ EVENT_KINDS: Mapping[str, str] = {
     "wallet.frozen": "A wallet was stopped: it pays nothing until a person has looked.",
     "wallet.unfrozen": "A person let a wallet go that was stopped.",
     "wallet.stuck": "A wallet's oldest transaction is not mined, or one before it is missing; once, until it moves.",
+    "price.stale": "A price cannot be used: no live price came, or one far from the fixed one; once, until it is good.",
     "audit.broken": "The audit log is not what was written: nothing is paid until a person has looked.",
     "reconciliation.difference": "Ledger, chain and journal do not say the same about a wallet.",
     "webhook.disabled": "An endpoint took nothing for days and was switched off; told to the others.",
     "wallet.balance.low": "A wallet under a mandate fell below its minimum; once, until it has recovered.",
     "refill.proposed": "A wallet needs money from a treasury that is not ours: somebody has to send it.",
+    "mandate.run.missed": "A recurring payout that was due could not be asked for in time; nobody does so any more.",
     "wallet.blockchainevent.detected": "Coins entered a wallet, or left it, at a final height.",
 }
 """Every kind we emit and offer for subscription, with one line for the documentation."""

@@ -30,6 +30,9 @@ RARE_LABELS = (
 )
 """Points that only raised fees, refusals of the signer and recovery pass; each has a test of its own."""
 
+FILE_LABELS = ("batch.after_commit",)
+"""Points that only files of payouts pass."""
+
 
 def install(hook: Callable[[str], None] | None) -> None:
     """Call ``hook`` with the label of every point passed from now on; None removes it."""

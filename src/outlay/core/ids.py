@@ -19,6 +19,7 @@ WEBHOOK, DELIVERY, EVENT = "wh", "whe", "evt"
 EVIDENCE, ERROR = "evi", "err"
 FREEZE = "frz"
 MANDATE, PROPOSAL = "md", "rp"
+SCHEDULE = "sc"  # of a mandate of recurring payouts
 POOL, BATCH = "pool", "bat"
 CHANGE = "cr"  # the contract gives change requests the prefix of credentials
 

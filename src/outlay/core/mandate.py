@@ -6,7 +6,7 @@ which it cannot see.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from outlay.core import ids
 from outlay.core.address import parse_address
 from outlay.core.asset import NATIVE
 from outlay.core.errors import InvalidInput
-from outlay.core.money import parse_amount
+from outlay.core.fields import amount, identifier, members, one_of, text, whole
 from outlay.core.policy import WALLETS_REFILL, WALLETS_SIGN
 from outlay.core.seams import MINUTE, Instant
 from outlay.core.velocity import TIMEFRAME_MAX
@@ -154,28 +154,28 @@ def parse_mandate(document: object, *, id: str) -> Mandate:
         InvalidInput: names the member, for example ``window.count``, and says what to do.
     """
     known = ("name", "kind", "network", "asset", "treasury", "wallets", "unit", "min", "target", "max")
-    fields = _members(document, "", (*known, "perRefillMax", "window"))
+    fields = members(document, "", (*known, "perRefillMax", "window"))
     kind = fields.get("kind")
     if kind not in (REFILL, GAS_TOP_UP):
         raise InvalidInput(f"use {REFILL} or {GAS_TOP_UP}", field="kind")
-    treasury = _one_of(fields.get("treasury"), "treasury", ("walletId", "external"))
-    window = _members(fields.get("window"), "window", ("amount", "count", "minutes"))
+    treasury = one_of(fields.get("treasury"), "treasury", ("walletId", "external"))
+    window = members(fields.get("window"), "window", ("amount", "count", "minutes"))
     external = treasury.get("external")
     mandate = Mandate(
         id=id,
-        name=_text(fields.get("name"), "name", NAME_MAX),
+        name=text(fields.get("name"), "name", NAME_MAX),
         kind=kind,
-        network=_text(fields.get("network"), "network", 64),
+        network=text(fields.get("network"), "network", 64),
         asset=_asset(fields.get("asset"), kind),
-        treasury=_id(treasury["walletId"], "treasury.walletId", ids.WALLET) if "walletId" in treasury else None,
+        treasury=identifier(treasury["walletId"], "treasury.walletId", ids.WALLET) if "walletId" in treasury else None,
         external=None if external is None else parse_address(external, field="treasury.external"),
         targets=_targets(fields.get("wallets")),
         unit=_unit(fields.get("unit"), kind),
-        levels=Levels(least=_amount(fields, "min"), target=_amount(fields, "target"), most=_amount(fields, "max")),
-        per_refill=_amount(fields, "perRefillMax"),
-        window_amount=_amount(window, "amount", "window."),
-        window_count=_whole(window.get("count"), "window.count", COUNT_MAX),
-        minutes=_whole(window.get("minutes"), "window.minutes", TIMEFRAME_MAX),
+        levels=Levels(least=amount(fields, "min"), target=amount(fields, "target"), most=amount(fields, "max")),
+        per_refill=amount(fields, "perRefillMax"),
+        window_amount=amount(window, "amount", "window."),
+        window_count=whole(window.get("count"), "window.count", COUNT_MAX),
+        minutes=whole(window.get("minutes"), "window.minutes", TIMEFRAME_MAX),
     )
     _check(mandate)
     return mandate
@@ -195,33 +195,16 @@ def _check(mandate: Mandate) -> None:
         raise InvalidInput("lists the treasury, which cannot fill itself", field="wallets.walletIds")
 
 
-def _members(value: object, field: str, allowed: Collection[str]) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InvalidInput("must be a JSON object", field=field or "body")
-    for name in value:
-        if name not in allowed:
-            named = f"{field}.{name}" if field else name or "body"
-            raise InvalidInput("is not known here: use " + ", ".join(allowed), field=named)
-    return {name: each for name, each in value.items() if each is not None}
-
-
-def _one_of(value: object, field: str, names: Collection[str]) -> Mapping[str, Any]:
-    found = _members(value, field, names)
-    if len(found) != 1:
-        raise InvalidInput("give one of " + ", ".join(names), field=field)
-    return found
-
-
 def _targets(value: object) -> Targets:
-    found = _one_of(value, "wallets", _WALLETS)
+    found = one_of(value, "wallets", _WALLETS)
     if "tag" in found:
-        return Targets(tag=_text(found["tag"], "wallets.tag", _TAG_MAX))
+        return Targets(tag=text(found["tag"], "wallets.tag", _TAG_MAX))
     if "poolId" in found:
-        return Targets(pool_id=_id(found["poolId"], "wallets.poolId", ids.POOL))
+        return Targets(pool_id=identifier(found["poolId"], "wallets.poolId", ids.POOL))
     listed = found["walletIds"]
     if not isinstance(listed, list) or not 1 <= len(listed) <= WALLETS_MAX:
         raise InvalidInput(f"list 1 to {WALLETS_MAX} wallets", field="wallets.walletIds")
-    named = tuple(_id(each, f"wallets.walletIds[{at}]", ids.WALLET) for at, each in enumerate(listed))
+    named = tuple(identifier(each, f"wallets.walletIds[{at}]", ids.WALLET) for at, each in enumerate(listed))
     if len(set(named)) != len(named):
         raise InvalidInput("lists a wallet twice", field="wallets.walletIds")
     return Targets(wallet_ids=named)
@@ -245,31 +228,6 @@ def _unit(value: object, kind: str) -> str:
     if value not in (BASE, PAYOUTS) or (value == PAYOUTS and kind != GAS_TOP_UP):
         raise InvalidInput(f"is {BASE}, or {PAYOUTS} for a {GAS_TOP_UP}", field="unit")
     return str(value)
-
-
-def _amount(fields: Mapping[str, Any], name: str, place: str = "") -> int:
-    value = fields.get(name)
-    if not isinstance(value, str):
-        raise InvalidInput("is a string of digits", field=f"{place}{name}")
-    return parse_amount(value, field=f"{place}{name}")
-
-
-def _whole(value: object, field: str, most: int) -> int:
-    if type(value) is not int or not 1 <= value <= most:
-        raise InvalidInput(f"must be a whole number from 1 to {most}", field=field)
-    return value
-
-
-def _text(value: object, field: str, length_max: int) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value) > length_max:
-        raise InvalidInput(f"must be a text of 1 to {length_max} characters", field=field)
-    return value
-
-
-def _id(value: object, field: str, prefix: str) -> str:
-    if not isinstance(value, str) or not ids.is_id(value, prefix):
-        raise InvalidInput(f"is an identifier that begins with {prefix}-", field=field)
-    return value
 
 
 # How much

@@ -92,6 +92,12 @@ def format_units(amount: int, decimals: int) -> str:
     return f"{whole:,}.{fraction}" if fraction else f"{whole:,}"
 
 
+def format_dollars(value: str) -> str:
+    """Return a value as the API writes it, ``1250.50000000``, as people read it: ``1,250.50``."""
+    whole, _, part = value.partition(".")
+    return f"{int(whole):,}.{part.rstrip('0').ljust(2, '0')}"
+
+
 def format_value(value: int) -> str:
     """Return a value (10**-8 of a currency) as plain decimal text, without trailing zeros."""
     whole, part = divmod(value, VALUE_UNIT)

@@ -11,6 +11,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from urllib.parse import urlsplit
 
+from outlay.actions.notices import approvals_at
 from outlay.config import Config
 from outlay.core.message import is_address, one_line, together
 from outlay.core.seams import SECOND
@@ -28,7 +29,7 @@ class Mail:
     def __init__(self, config: Config, *, password: Callable[[], str], timeout_s: float = TIMEOUT_S) -> None:
         """Keep the settings; ``password`` reads the file when it is needed, so that it can be exchanged."""
         self._settings, self._password, self._timeout_s = config.notify, password, timeout_s
-        self._public_url = config.server.public_url
+        self._public_url, self._where = config.server.public_url, approvals_at(config)
 
     async def send(self, envelopes: Sequence[Envelope]) -> dict[int, str | None]:
         """Send each envelope; return by number None where the mail server took it, else what went wrong."""
@@ -95,7 +96,7 @@ class Mail:
 
     def written(self, envelope: Envelope) -> EmailMessage:
         """Return the mail of an envelope: the same, under the same Message-ID, however often it is sent."""
-        message = together(envelope.messages, where=f"{self._public_url.rstrip('/')}/approvals")
+        message = together(envelope.messages, where=self._where)
         if not is_address(envelope.place):
             raise ValueError("not an e-mail address")
         mail = EmailMessage(policy=SMTP)

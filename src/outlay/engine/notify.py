@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from outlay.actions.notices import news
+from outlay.actions.notices import approvals_at, news
 from outlay.config import Config
 from outlay.core.message import for_chat, together
 from outlay.core.seams import HOUR, MINUTE, Clock, Instant
@@ -45,7 +45,7 @@ class Chat:
 
     def __init__(self, config: Config, egress: Egress, *, url: Callable[[], str]) -> None:
         """Keep the parts; ``url`` reads the file when it is needed, so that it can be exchanged."""
-        self._where = f"{config.server.public_url.rstrip('/')}/approvals"
+        self._where = approvals_at(config)
         self._egress, self._url = egress, url
 
     async def send(self, envelopes: Sequence[Envelope]) -> dict[int, str | None]:

@@ -136,7 +136,7 @@ class Recover:
 
             def run(unit: Unit) -> None:
                 if here:
-                    recovery.doubt_unsigned(unit)
+                    recovery.doubt_unsigned(unit, now=self._clock.now())
                 apply_records(self._work(unit), fresh, documents)
                 # Not compared yet is said of a wallet that a person let go; this one was compared before.
                 recovery.mark_compared(unit)
@@ -258,7 +258,7 @@ class Recover:
 
         def doubt(unit: Unit) -> None:
             if any(_is_unknown(unit, slot, after=after) for slot in slots):
-                recovery.doubt_unsigned(unit)
+                recovery.doubt_unsigned(unit, now=self._clock.now())
 
         if slots:
             await self._db.write(doubt)

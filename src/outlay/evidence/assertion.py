@@ -23,8 +23,10 @@ __all__ = [
     "PublicKey",
     "load_public_key",
     "parse_assertion",
+    "read_authenticator",
     "read_client_data",
     "verify_assertion",
+    "verify_client_data",
 ]
 
 KEY, FIDO2 = "Key", "Fido2"
@@ -34,8 +36,14 @@ _SIGNATURE_LIMIT = 1024
 _AUTHENTICATOR_LIMIT = 4096
 _NAME_LIMIT = 1024
 
-_RP_HASH_SIZE, _PLAIN_SIZE = 32, 37  # rpIdHash; then one byte of flags and four of counter
-_PRESENT, _VERIFIED, _ELIGIBLE, _BACKED_UP, _ATTESTED, _EXTENDED = 0x01, 0x04, 0x08, 0x10, 0x40, 0x80
+PLAIN_SIZE = 37
+"""Bytes of authenticator data without key and extensions: hash of the relying party, flags, four of counter."""
+
+ATTESTED, EXTENDED = 0x40, 0x80
+"""Flags of authenticator data: a new key follows, extensions follow."""
+
+_RP_HASH_SIZE = 32
+_PRESENT, _VERIFIED, _ELIGIBLE, _BACKED_UP = 0x01, 0x04, 0x08, 0x10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,9 +157,7 @@ def verify_assertion(assertion: Assertion, credential: Credential, challenge: st
         _verify_client_data(assertion.client_data, "key.get", (challenge,))
         message, algorithm = assertion.client_data, assertion.algorithm
     elif credential.kind == FIDO2:
-        # The official browser signer hands the challenge's UTF-8 text to the authenticator, which encodes it again.
-        spellings = (challenge, to_base64url(challenge.encode("utf-8")))
-        client_data = _verify_client_data(assertion.client_data, "webauthn.get", spellings)
+        client_data = verify_client_data(assertion.client_data, "webauthn.get", challenge)
         _verify_origin(client_data, credential, origins)
         _verify_authenticator(assertion.authenticator_data or b"", credential)
         hashed = hashlib.sha256(assertion.client_data).digest()
@@ -183,6 +189,16 @@ def read_client_data(data: bytes) -> dict[str, Any]:
     return client_data
 
 
+def verify_client_data(data: bytes, kind: str, challenge: str) -> dict[str, Any]:
+    """Return the client data of a passkey, if it is of this type and about this challenge.
+
+    Raises:
+        ActionSignatureInvalid: it is not, or was made inside another site's frame.
+    """
+    # The official browser signer hands the challenge's UTF-8 text to the authenticator, which encodes it again.
+    return _verify_client_data(data, kind, (challenge, to_base64url(challenge.encode("utf-8"))))
+
+
 def _verify_client_data(data: bytes, kind: str, spellings: Collection[str]) -> dict[str, Any]:
     client_data = read_client_data(data)
     if client_data.get("type") != kind:
@@ -204,9 +220,23 @@ def _verify_origin(client_data: dict[str, Any], credential: Credential, origins:
 
 
 def _verify_authenticator(data: bytes, credential: Credential) -> None:
-    if credential.relying_party_id is None or len(data) < _PLAIN_SIZE:
+    if credential.relying_party_id is None:
+        raise ActionSignatureInvalid("the passkey is bound to no relying party")
+    flags = read_authenticator(data, credential.relying_party_id)
+    # Only registration carries a key; bytes after the counter must be announced as extensions.
+    if flags & ATTESTED or bool(flags & EXTENDED) != (len(data) > PLAIN_SIZE):
+        raise ActionSignatureInvalid("the authenticator data has unexpected content")
+
+
+def read_authenticator(data: bytes, relying_party_id: str) -> int:
+    """Return the flags of authenticator data, if its user was there, was verified, and used this relying party.
+
+    Raises:
+        ActionSignatureInvalid: not so.
+    """
+    if len(data) < PLAIN_SIZE:
         raise ActionSignatureInvalid("the authenticator data is malformed")
-    party = hashlib.sha256(credential.relying_party_id.encode("utf-8")).digest()
+    party = hashlib.sha256(relying_party_id.encode("utf-8")).digest()
     if not hmac.compare_digest(data[:_RP_HASH_SIZE], party):
         raise ActionSignatureInvalid("the passkey belongs to another relying party")
     flags = data[_RP_HASH_SIZE]
@@ -214,9 +244,7 @@ def _verify_authenticator(data: bytes, credential: Credential) -> None:
         raise ActionSignatureInvalid("the authenticator did not verify the user")
     if flags & _BACKED_UP and not flags & _ELIGIBLE:
         raise ActionSignatureInvalid("the authenticator data contradicts itself")
-    # Only registration carries a key; bytes after the counter must be announced as extensions.
-    if flags & _ATTESTED or bool(flags & _EXTENDED) != (len(data) > _PLAIN_SIZE):
-        raise ActionSignatureInvalid("the authenticator data has unexpected content")
+    return flags
 
 
 def _same(left: str, right: str) -> bool:

@@ -1,12 +1,14 @@
-"""Attestations of key credentials: a new key proves that it is held, and over which challenge it was made."""
+"""Attestations: a new credential says over which challenge it was made, and a key proves that it is held."""
 
 import hashlib
 import json
 import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from outlay.core.errors import ActionSignatureInvalid, InvalidInput
-from outlay.evidence.assertion import read_client_data
+from outlay.evidence.assertion import FIDO2, KEY, read_client_data
 from outlay.evidence.base64url import from_base64url, to_base64url
 from outlay.evidence.canonical import read_json
 from outlay.evidence.keys import (
@@ -18,13 +20,73 @@ from outlay.evidence.keys import (
     sign_bytes,
     signature_fits,
 )
+from outlay.evidence.passkey import verify_passkey
 from outlay.evidence.shape import members
 
-__all__ = ["fingerprint", "key_attestation", "new_key_pair", "verify_attestation"]
+__all__ = ["Attested", "attest", "fingerprint", "key_attestation", "new_key_pair", "verify_attestation"]
 
 _LIMIT = 16 * 1024
 _CRED_ID_LIMIT = 1024
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2}){1,1024}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attested:
+    """A new credential, of either kind."""
+
+    kind: str  #: ``Key`` or ``Fido2``
+    credential_id: str
+    public_key: str  #: SPKI PEM
+    relying_party_id: str | None = None  #: passkeys only
+    origin: str | None = None  #: passkeys only: the page it was made on
+    sign_count: int | None = None  #: passkeys only
+
+    def document(self) -> dict[str, str]:
+        """Return what its record says beyond what it says of every key."""
+        return {} if self.relying_party_id is None else {"kind": self.kind, "relyingPartyId": self.relying_party_id}
+
+
+def attest(
+    credential_info: object,
+    challenge: str,
+    *,
+    kind: str,
+    relying_party_id: str | None = None,
+    origins: Collection[str] | None = None,
+    field: str = "credentialKind",
+) -> Attested:
+    """Return the new credential that answers ``challenge``.
+
+    Args:
+        credential_info: as parsed.
+        challenge: the text handed to the client.
+        kind: ``Key`` or ``Fido2``.
+        relying_party_id: the domain that a passkey must be bound to.
+        origins: as ``verify_passkey``.
+        field: named where the kind is another.
+
+    Raises:
+        InvalidInput, ActionSignatureInvalid: as ``verify_attestation`` and ``verify_passkey``, or another kind.
+    """
+    if kind == KEY and relying_party_id is None:
+        public_key = verify_attestation(credential_info, challenge)
+        return Attested(kind=KEY, credential_id=_name_in(credential_info), public_key=public_key)
+    if kind != FIDO2 or relying_party_id is None:
+        raise InvalidInput(f"{field} must be Key or Fido2", field=field)
+    found = verify_passkey(credential_info, challenge, relying_party_id=relying_party_id, origins=origins)
+    return Attested(
+        kind=FIDO2,
+        credential_id=_name_in(credential_info),
+        public_key=found.public_key,
+        relying_party_id=relying_party_id,
+        origin=found.origin,
+        sign_count=found.sign_count,
+    )
+
+
+def _name_in(credential_info: object) -> str:
+    assert isinstance(credential_info, dict), "it was verified"
+    return str(credential_info["credId"])
 
 
 def key_attestation(private_key_pem: str, challenge: str, *, cred_id: str | None = None) -> dict[str, str]:

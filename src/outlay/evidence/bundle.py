@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from outlay.core.errors import ActionSignatureInvalid, InvalidInput
-from outlay.evidence.assertion import Assertion, Credential, verify_assertion
-from outlay.evidence.attestation import verify_attestation
+from outlay.evidence.assertion import KEY, Assertion, Credential, verify_assertion
+from outlay.evidence.attestation import Attested, attest
 from outlay.evidence.canonical import payload_digest, payload_object
 from outlay.evidence.challenge import (
     CredentialPreimage,
@@ -147,30 +147,42 @@ def verify_evidence(document: object) -> Preimage:
     return preimage
 
 
-def verify_registration(preimage: object, credential_info: object) -> tuple[RegistrationPreimage, str, str]:
+def verify_registration(
+    preimage: object, credential_info: object, *, kind: str = KEY, relying_party_id: str | None = None
+) -> tuple[RegistrationPreimage, Attested]:
     """Check the proof of a registration in itself.
 
     Args:
         preimage: what ``RegistrationPreimage.document`` wrote.
         credential_info: the attestation as received.
+        kind: ``Key`` or ``Fido2``.
+        relying_party_id: of a passkey, the domain it must be bound to.
 
     Returns:
-        The preimage, the credential id, and the public key that proved itself, as SPKI PEM.
+        The preimage, and the credential that answered its challenge.
 
     Raises:
         EvidenceBroken: anything does not fit; ``field`` names the first defect.
     """
     return _verify_attested(
-        preimage, credential_info, read=RegistrationPreimage.from_document, challenge_of=registration_challenge
+        preimage,
+        credential_info,
+        (kind, relying_party_id),
+        read=RegistrationPreimage.from_document,
+        challenge_of=registration_challenge,
     )
 
 
-def verify_new_key(preimage: object, credential_info: object) -> tuple[CredentialPreimage, str, str]:
-    """Check the proof of a key that somebody adds to their own, in itself.
+def verify_new_key(
+    preimage: object, credential_info: object, *, kind: str = KEY, relying_party_id: str | None = None
+) -> tuple[CredentialPreimage, Attested]:
+    """Check the proof of a credential that somebody adds to their own, in itself.
 
     Args:
         preimage: what ``CredentialPreimage.document`` wrote.
         credential_info: the attestation as received.
+        kind: as ``verify_registration``.
+        relying_party_id: as ``verify_registration``.
 
     Returns:
         As ``verify_registration``.
@@ -179,22 +191,29 @@ def verify_new_key(preimage: object, credential_info: object) -> tuple[Credentia
         EvidenceBroken: as ``verify_registration``.
     """
     return _verify_attested(
-        preimage, credential_info, read=CredentialPreimage.from_document, challenge_of=credential_challenge
+        preimage,
+        credential_info,
+        (kind, relying_party_id),
+        read=CredentialPreimage.from_document,
+        challenge_of=credential_challenge,
     )
 
 
 def _verify_attested(
-    preimage: object, credential_info: object, *, read: Callable[[object], P], challenge_of: Callable[[P], str]
-) -> tuple[P, str, str]:
+    preimage: object,
+    credential_info: object,
+    kind: tuple[str, str | None],
+    *,
+    read: Callable[[object], P],
+    challenge_of: Callable[[P], str],
+) -> tuple[P, Attested]:
     try:
         found = read(preimage)
-        public_key = verify_attestation(credential_info, challenge_of(found))
+        return found, attest(credential_info, challenge_of(found), kind=kind[0], relying_party_id=kind[1])
     except ActionSignatureInvalid as error:
         raise EvidenceBroken(error.message, field="credentialInfo") from error
     except InvalidInput as error:
         raise EvidenceBroken(error.message, field=error.field or "preimage") from error
-    given = members(credential_info, "credentialInfo", {"credId": str, "clientData": str, "attestationData": str})
-    return found, given["credId"], public_key
 
 
 def _check_version(given: Mapping[str, Any]) -> None:

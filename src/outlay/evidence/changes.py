@@ -4,19 +4,25 @@ A body is what the payload says, completed by what the server makes (new ids, ad
 can be derived from the payload and the records before is derived and compared; what the server makes must have its
 shape and be new. So whoever owns the database cannot change what an organization decided, only what its server names.
 
-Bodies have exactly these members (*key* stands for ``credentialUuid``, ``credentialId`` and ``publicKey``):
+Bodies have exactly these members (*key* stands for ``credentialUuid``, ``credentialId`` and ``publicKey``, and of a
+passkey also ``kind`` and ``relyingPartyId``):
 
 * ``genesis`` (subject: the organization): ``admin: {userId, username, key, fingerprint}``, ``permission: {id, name,
   operations}``, ``policies``, ``preset``, ``moneySettings``
 * ``user.invited``: ``username``, ``publicKey`` or null, ``code`` (digest), ``expires``
 * ``user.registered``: ``username``, key, ``fingerprint``, ``preimage``, ``attestation``
-* ``user.activated``: ``fingerprints`` of all the keys on record, which are vouched for from then on
+* ``user.activated``: ``fingerprints`` of all the keys on record, which are vouched for from then on; the signed call
+  may name those that were compared, and then names every one that was not vouched for
 * ``user.deactivated``, ``user.deleted``, ``permission.archived``: nothing
 * ``user.renamed``: ``name``, ``externalId``; null if unchanged
+* ``user.recovered``: ``code`` (digest), ``expires``, ``reason`` or null; all keys of the person are withdrawn for good
 * ``serviceAccount.created``: ``name``, key, ``permissionId`` and ``assignmentId``, both or neither null
+* ``code.created`` (subject: the signer): ``code`` (digest), ``expires``
 * ``credential.created`` (the signer's own): key, ``preimage``
+* ``credential.registered`` (with a code): key, ``fingerprint``, ``preimage``, ``attestation``; it counts once another
+  key of its holder's activated it, and after a recovery once somebody vouched for it
 * ``credential.activated``, ``.deactivated``, ``.deleted``: ``credentialUuid``; of a personal access token's key also
-  ``tokenId``
+  ``tokenId``; ``.activated`` of another key also its ``fingerprint`` (older records do not), as may the signed call
 * ``pat.created`` (the signer's own): ``name``, key, ``permissionId`` or null, ``expires``
 * ``pat.renamed``: ``name``, ``externalId``; null if unchanged
 * ``permission.created``, ``.updated``: ``name``, ``operations``
@@ -27,7 +33,7 @@ Bodies have exactly these members (*key* stands for ``credentialUuid``, ``creden
 * ``wallet.tags.modified``: ``added``, ``removed``: what really changed
 * ``wallet.drained``: ``reason``; ``wallet.resumed``, ``pool.archived``: nothing
 * ``pool.created``: ``name``, ``network``, ``chainId``, ``tag``
-* ``mandate.created``: the mandate, as ``core.mandate`` writes it; ``mandate.archived``: nothing
+* ``mandate.created``: the mandate, as ``core.mandate`` or ``core.recurring`` writes it; ``mandate.archived``: nothing
 * ``wallet.unfrozen``: ``reason``, ``stopped``: why it was, as the server said; ``asset.unfrozen``, ``network.unfrozen``
   (subject: the organization): the same, ``network``, and of an asset ``asset``
 * ``stop.lifted`` (subject: the organization): ``freezeId``, ``scope``, ``subject``, ``reason``
@@ -46,8 +52,9 @@ from typing import Any
 
 from outlay.core import ids
 from outlay.core.address import parse_address
-from outlay.core.mandate import parse_mandate
 from outlay.core.policy_document import parse_policy, stored_document
+from outlay.core.recurring import Recurring, parse_any, prefix_of
+from outlay.evidence import codes
 from outlay.evidence import identities as who
 from outlay.evidence import record as records
 from outlay.evidence.bundle import EvidenceBroken
@@ -260,13 +267,22 @@ def _pool_archived(step: Step) -> None:
 
 def _mandate_created(step: Step) -> None:
     history = step.history
-    mandate_id = step.new_subject(ids.MANDATE, history.mandates)
-    mandate = parse_mandate(step.payload, id=mandate_id)
-    paying = None if mandate.treasury is None else history.wallets.get(mandate.treasury)
-    if mandate.treasury is not None and (paying is None or paying.network != mandate.network):
-        raise RecordBroken("names a treasury that the records do not know", field="record.body.treasury")
+    mandate_id = step.new_subject(prefix_of(step.payload), history.mandates)
+    mandate = parse_any(step.payload, id=mandate_id)
+    if isinstance(mandate, Recurring):
+        _check_payer(history, mandate)
+    else:
+        paying = None if mandate.treasury is None else history.wallets.get(mandate.treasury)
+        if mandate.treasury is not None and (paying is None or paying.network != mandate.network):
+            raise RecordBroken("names a treasury that the records do not know", field="record.body.treasury")
     step.expect(mandate.document())
     history.mandates[mandate_id] = KnownMandate(mandate, step.number)
+
+
+def _check_payer(history: History, mandate: Recurring) -> None:
+    payer = history.wallets.get(mandate.wallet_id or "") or history.pools.get(mandate.pool_id or "")
+    if payer is None or payer.network != mandate.network:
+        raise RecordBroken("names a wallet or pool that the records do not know", field="record.body")
 
 
 def _mandate_archived(step: Step) -> None:
@@ -333,18 +349,29 @@ def _both(suffix: str, method: str, action: str, payload: Mapping[str, Any] | No
     )
 
 
-_PAT = "/auth/pats/{tokenId}"
+_PAT, _ACCOUNT = "/auth/pats/{tokenId}", "/auth/service-accounts/{subject}"
 _PERMISSION, _POLICY, _WALLET = "/permissions/{subject}", "/v2/policies/{subject}", "/wallets/{subject}"
 
 CHANGES: Mapping[str, tuple[tuple[Route, ...], Callable[[Step], None]]] = {
     records.USER_INVITED: ((Route("POST", "/auth/users", "Auth:Users:Create"),), who.user_invited),
-    records.USER_ACTIVATED: (_both("/activate", "PUT", "Activate", {}), who.user_activated),
+    records.USER_ACTIVATED: (
+        (
+            Route("PUT", "/auth/users/{subject}/activate", "Auth:Users:Activate", machine=False),
+            Route("PUT", _ACCOUNT + "/activate", "Auth:ServiceAccounts:Activate", {}, machine=True),
+        ),
+        who.user_activated,
+    ),
     records.USER_DEACTIVATED: (_both("/deactivate", "PUT", "Deactivate", None), who.user_switched_off),
     records.USER_DELETED: (_both("", "DELETE", "Delete", {}), who.user_switched_off),
     records.USER_RENAMED: (
         (Route("PUT", "/auth/service-accounts/{subject}", "Auth:ServiceAccounts:Update", machine=True),),
         who.user_renamed,
     ),
+    records.USER_RECOVERED: (
+        (Route("POST", "/v1/users/{subject}/recovery", "Auth:Users:Deactivate", machine=False),),
+        codes.user_recovered,
+    ),
+    records.CODE_CREATED: ((Route("POST", "/auth/credentials/code", None, machine=False),), codes.code_created),
     records.SERVICE_ACCOUNT_CREATED: (
         (Route("POST", "/auth/service-accounts", "Auth:ServiceAccounts:Create"),),
         who.service_account_created,
@@ -414,5 +441,6 @@ CHANGES: Mapping[str, tuple[tuple[Route, ...], Callable[[Step], None]]] = {
 PROVED: Mapping[str, Callable[[Step], None]] = {
     records.GENESIS: who.genesis,
     records.USER_REGISTERED: who.user_registered,
+    records.CREDENTIAL_REGISTERED: codes.credential_registered,
 }
 """The same of the kinds without action evidence."""

@@ -30,6 +30,15 @@ from outlay.evidence.payout_item import BATCH_PATH, SINGLE_PATH, Item, read_item
 from outlay.evidence.report import Trail
 from outlay.evidence.shape import members
 from outlay.evidence.state import History, KnownCredential, KnownWallet
+from outlay.evidence.submission import (
+    SUBMISSION_PATH,
+    WHOLE_DECISION_PATH,
+    InFile,
+    challenge_of,
+    open_row,
+    request_of,
+    split_request,
+)
 
 REQUEST, VOTE = "Wallets:Transfers:Create", "Policies:Evaluations:Vote"
 """What the requester and those who decide must be permitted."""
@@ -53,6 +62,7 @@ class Signature:
     challenge: str  #: names what was signed; good once
     names_head: bool = True  #: the signature covers which record its signer saw
     batch: str | None = None  #: digest of the batch it is a row of
+    in_file: InFile | None = None  #: the place in the file it is a row of
 
     @property
     def user_id(self) -> str:
@@ -146,7 +156,13 @@ def check_demand(
     with trail.step("decisions", f"approvals: {len(decisions)}, each of this payout and by somebody entitled"):
         groups = required_groups(policies)
         people, votes = read_decisions(
-            history, decisions, request.user_id, digest(intent.document()), groups, batch=request.batch
+            history,
+            decisions,
+            request.user_id,
+            digest(intent.document()),
+            groups,
+            batch=request.batch,
+            in_file=request.in_file,
         )
     with trail.step("quorum", "every group that was asked agreed"):
         said = [Decision(each.user_id, "Approved") for each in votes]
@@ -217,6 +233,9 @@ def open_request(history: History, document: object, field: str) -> Signature:
     Raises:
         InvalidInput: as ``open_signature``.
     """
+    signed_call, row = split_request(document)
+    if row is not None:
+        return _open_row(open_request(history, signed_call, field), row, field)
     if not is_http(document):
         return open_signature(history, document, field)
     call = read_call(document, field)
@@ -253,6 +272,21 @@ def open_request(history: History, document: object, field: str) -> Signature:
     )
 
 
+def _open_row(signed: Signature, row: object, field: str) -> Signature:
+    """Return the payout that one row of a signed file asks for."""
+    if (signed.preimage.method, signed.preimage.path) != ("POST", SUBMISSION_PATH):
+        raise EvidenceBroken("what was signed is no file of payouts", field=f"{field}.preimage.path")
+    submission, index, item = open_row(signed.payload, row, field)
+    payload, network = request_of(submission, item, f"{field}.row.item")
+    whole = submission.subject(org=signed.preimage.org, initiator=signed.user_id)
+    return replace(
+        signed,
+        payload=payload,
+        challenge=challenge_of(signed.challenge, index),
+        in_file=InFile(whole=whole, index=index, network=network),
+    )
+
+
 def _key_called(history: History, message: Message, seq: int) -> KnownCredential | None:
     """Return the key that ``keyid`` named when record ``seq`` was the newest: names of deleted keys are free again."""
     name = message.parameters.key_id
@@ -268,6 +302,7 @@ def head_seen(history: History, call: object, field: str) -> str:
     Raises:
         InvalidInput: the call is malformed, or from before the first record.
     """
+    call, _ = split_request(call)
     if not is_http(call):
         return Preimage.from_document(members(call, field, CALL)["preimage"]).records_head
     message = read_call(call, field).message
@@ -318,7 +353,7 @@ def _read_payer(history: History, intent: Intent, payer: str | None, seq: int) -
 
 
 def _read_request(history: History, request: Signature) -> Intent:
-    if request.preimage.path in (SINGLE_PATH, BATCH_PATH):
+    if request.in_file is not None or request.preimage.path in (SINGLE_PATH, BATCH_PATH):
         return _read_payout(history, request)
     path = _REQUEST_PATH.fullmatch(request.preimage.path)
     if request.preimage.method != "POST" or path is None:
@@ -358,6 +393,8 @@ def _read_payout(history: History, request: Signature) -> Intent:
     place = history.wallets.get(item.wallet_id) if item.wallet_id else history.pools.get(item.pool_id or "")
     if place is None:
         raise EvidenceBroken("the records know no such wallet or pool", field="payout.payload")
+    if request.in_file is not None and request.in_file.network != place.network:
+        raise EvidenceBroken("the row is for another network than the wallet or pool", field="payout.row.item.network")
     return read_intent(
         org=history.org,
         initiator=request.user_id,
@@ -449,6 +486,7 @@ def read_decisions(
     groups: Sequence[Mapping[str, Any]],
     *,
     batch: str | None = None,
+    in_file: InFile | None = None,
 ) -> tuple[dict[str, Person], list[Signature]]:
     """Return who decided, and the decisions, if all of them counted.
 
@@ -464,32 +502,32 @@ def read_decisions(
     newest = len(history.instants) - 1
     people: dict[str, Person] = {}
     decisions: list[Signature] = []
-    subjects: dict[bool, str] = {}
+    subjects: dict[re.Pattern[str], str] = {}
     for at, document in enumerate(documents):
         field = f"decisions[{at}]"
         call, row = split(document)
         decision = open_signature(history, call, field)
         preimage, user_id = decision.preimage, decision.user_id
-        path = (_DECISION_PATH if row is None else BATCH_DECISION_PATH).fullmatch(preimage.path)
-        is_first = path is None or subjects.setdefault(row is None, path.group(1)) == path.group(1)
+        kind = _kind_of(preimage.path, row)
+        path = kind.fullmatch(preimage.path)
+        is_first = path is None or subjects.setdefault(kind, path.group(1)) == path.group(1)
         if preimage.method != "POST" or path is None or not is_first:
             raise EvidenceBroken("is not a decision about this approval", field=field)
         covered = intent_digest
-        if row is not None:
-            if batch is None or any(group.get("per") != PER_BATCH for group in groups):
+        if kind is not _DECISION_PATH:
+            of = batch if kind is BATCH_DECISION_PATH else in_file
+            if of is None or any(group.get("per") != PER_BATCH for group in groups):
                 raise EvidenceBroken("decides about a batch where nothing lets it", field=field)
-            covered = digest_of_row(row, intent_digest, batch, f"{field}.row")
-            decision = replace(decision, challenge=challenge_of_row(decision.challenge, row))
+            covered, place = _covered(of, row, intent_digest, f"{field}.row")
+            decision = replace(decision, challenge=challenge_of_row(decision.challenge, place))
         if preimage.intent_digest != covered:
             raise EvidenceBroken("decides about another payout", field=field)
         if preimage.groups_digest != digest(list(groups)):
             raise NotAgreed("answers other groups than those of the policies that asked", field=field)
         if decision.payload.get("value") != "Approved":
             raise EvidenceBroken("does not approve", field=field)
-        if decisions and (preimage.issued, preimage.nonce) <= (
-            decisions[-1].preimage.issued,
-            decisions[-1].preimage.nonce,
-        ):
+        before = decisions[-1].preimage if decisions else None
+        if before is not None and (preimage.issued, preimage.nonce) <= (before.issued, before.nonce):
             raise EvidenceBroken("is out of order, or given twice", field=field)
         _require(history, decision, VOTE)
         if not decision.key.usable_at(newest):
@@ -510,3 +548,17 @@ def read_decisions(
         people[user_id] = person
         decisions.append(decision)
     return people, decisions
+
+
+def _covered(of: str | InFile, row: Any, intent_digest: str, field: str) -> tuple[str, Mapping[str, Any]]:
+    """Return what a decision about many payouts signs, if it is about this one, and its place among them."""
+    if isinstance(of, InFile):
+        return of.whole, {"index": of.index}
+    return digest_of_row(row, intent_digest, of, field), row
+
+
+def _kind_of(path: str, row: object) -> re.Pattern[str]:
+    """Return the form that the path of a decision has to have: about one payout, of what waited, or of a whole file."""
+    if row is not None:
+        return BATCH_DECISION_PATH
+    return _DECISION_PATH if WHOLE_DECISION_PATH.fullmatch(path) is None else WHOLE_DECISION_PATH

@@ -1,6 +1,6 @@
 """The kinds of records about people, service accounts, their keys, and what they are permitted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from outlay.core import ids
@@ -8,7 +8,7 @@ from outlay.core.operation import ALIASES
 from outlay.core.personal_token import token_life
 from outlay.core.policy_document import parse_policy, stored_document
 from outlay.evidence import record as records
-from outlay.evidence.assertion import KEY, Credential
+from outlay.evidence.assertion import FIDO2, KEY, Credential
 from outlay.evidence.bundle import EvidenceBroken, verify_new_key, verify_registration
 from outlay.evidence.keys import fingerprint
 from outlay.evidence.record import RecordBroken, check_instant
@@ -21,20 +21,32 @@ _KEY_MEMBERS = dict.fromkeys(("credentialUuid", "credentialId", "publicKey"), st
 # People and service accounts
 
 
-def _identity(step: Step) -> Identity:
+def identity_of(step: Step) -> Identity:
+    """Return the identity that a record is about."""
     identity = step.history.identities.get(step.subject)
     if identity is None or identity.is_deleted:
         raise RecordBroken("names nobody there is", field="record.subject")
     return identity
 
 
-def _introduce(step: Step, user_id: str, key: Mapping[str, Any], *, vouched: bool) -> KnownCredential:
+def key_kind(body: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return the kind of a key, and of a passkey the domain it is bound to; records of other keys name neither."""
+    kind, relying_party_id = body.get("kind", KEY), body.get("relyingPartyId")
+    if kind == FIDO2 and not (isinstance(relying_party_id, str) and relying_party_id):
+        raise RecordBroken("is of a passkey that is bound to nothing", field="record.body.relyingPartyId")
+    if kind not in (KEY, FIDO2) or (kind == KEY and relying_party_id is not None):
+        raise RecordBroken("is of a kind that is not known here", field="record.body.kind")
+    return kind, relying_party_id
+
+
+def introduce(step: Step, user_id: str, key: Mapping[str, Any], *, vouched: bool) -> KnownCredential:
     """Add a key to those that can sign."""
     history, identity = step.history, step.history.identities[user_id]
     given = members({name: key[name] for name in _KEY_MEMBERS if name in key}, "record.body", _KEY_MEMBERS)
     uuid = fresh(given["credentialUuid"], ids.CREDENTIAL, history.credentials, "record.body.credentialUuid")
     if not given["credentialId"] or given["credentialId"] in history.names:
         raise RecordBroken("is taken: another key has this name", field="record.body.credentialId")
+    kind, relying_party_id = key_kind(key)
     thumbprint = fingerprint(given["publicKey"])
     if thumbprint in history.fingerprints:
         raise RecordBroken("belongs to an identity already: one key, one identity", field="record.body.publicKey")
@@ -43,8 +55,9 @@ def _introduce(step: Step, user_id: str, key: Mapping[str, Any], *, vouched: boo
             uuid=uuid,
             credential_id=given["credentialId"],
             user_id=user_id,
-            kind=KEY,
+            kind=kind,
             public_key=given["publicKey"],
+            relying_party_id=relying_party_id,
         ),
         record=step.digest,
         fingerprint=thumbprint,
@@ -69,7 +82,7 @@ def genesis(step: Step) -> None:
     if step.subject != history.org:
         raise RecordBroken("the first record is about the organization", field="record.subject")
     history.identities[fresh(admin["userId"], ids.USER, (), "record.body.admin.userId")] = Identity(is_machine=False)
-    if _introduce(step, admin["userId"], admin, vouched=True).fingerprint != admin["fingerprint"]:
+    if introduce(step, admin["userId"], admin, vouched=True).fingerprint != admin["fingerprint"]:
         raise RecordBroken("is of another key", field="record.body.admin.fingerprint")
     permission_id = fresh(first["id"], ids.PERMISSION, (), "record.body.permission.id")
     check_texts(first["operations"], "record.body.permission.operations")
@@ -105,8 +118,12 @@ def user_invited(step: Step) -> None:
 
 def user_registered(step: Step) -> None:
     """Take up an invitation: proved by the invitation and the new key, signed by nobody else."""
-    history, body, identity = step.history, step.body, _identity(step)
-    preimage, credential_id, public_key = verify_registration(body.get("preimage"), body.get("attestation"))
+    history, body, identity = step.history, step.body, identity_of(step)
+    kind, party = key_kind(body)
+    preimage, attested = verify_registration(
+        body.get("preimage"), body.get("attestation"), kind=kind, relying_party_id=party
+    )
+    public_key = attested.public_key
     check_instant(step.at, preimage.issued, preimage.expires)
     if preimage.org != history.org or preimage.user_id != step.subject or not identity.is_active:
         raise EvidenceBroken("the registration is of somebody else", field="record.body.preimage")
@@ -117,8 +134,9 @@ def user_registered(step: Step) -> None:
         {
             "username": invitation["username"],
             "credentialUuid": step.made("credentialUuid"),
-            "credentialId": credential_id,
+            "credentialId": attested.credential_id,
             "publicKey": public_key,
+            **attested.document(),
             "fingerprint": fingerprint(public_key),
             "preimage": body["preimage"],
             "attestation": body["attestation"],
@@ -128,24 +146,37 @@ def user_registered(step: Step) -> None:
     if named is not None and fingerprint(named) != fingerprint(public_key):
         raise RecordBroken("the invitation names another key", field="record.body.publicKey")
     # While changes wait for people, naming a key in an invitation would be a way around them.
-    _introduce(step, step.subject, body, vouched=named is not None and not history.is_governed)
+    introduce(step, step.subject, body, vouched=named is not None and not history.is_governed)
 
 
 def user_activated(step: Step) -> None:
     """An identity is switched on, and the keys on record are vouched for."""
-    identity = _identity(step)
+    identity = identity_of(step)
     keys = [key for key in identity.keys if not key.is_deleted]
-    # The signature covers the records, and so exactly these keys.
     step.expect({"fingerprints": sorted(key.fingerprint for key in keys)})
+    if step.payload != {}:
+        _check_compared(step, keys)
     identity.states.append((step.number, True))
     for key in keys:
         if key.vouched_since is None:
             key.vouched_since = step.number
 
 
+def _check_compared(step: Step, keys: Iterable[KnownCredential]) -> None:
+    """Refuse to vouch for keys that the signed call does not name.
+
+    A call without a body names none: it vouches for what the records said to whoever keeps them.
+    """
+    compared = step.signed_texts("fingerprints")
+    step.expect_payload({"fingerprints": compared})
+    new = {key.fingerprint for key in keys if key.vouched_since is None}
+    if not new <= set(compared) <= {key.fingerprint for key in keys}:
+        raise EvidenceBroken("other keys than these were compared", field="evidence.payload.fingerprints")
+
+
 def user_switched_off(step: Step) -> None:
     """An identity is deactivated or deleted."""
-    identity = _identity(step)
+    identity = identity_of(step)
     step.expect({})
     if step.by.credential.user_id == step.subject:
         raise EvidenceBroken("nobody can switch themselves off", field="evidence.credential")
@@ -164,7 +195,7 @@ def user_switched_off(step: Step) -> None:
 
 def user_renamed(step: Step) -> None:
     """A service account gets another name."""
-    _identity(step)
+    identity_of(step)
     _expect_name(step)
 
 
@@ -196,7 +227,7 @@ def service_account_created(step: Step) -> None:
         raise RecordBroken("a permission is given by an assignment", field="record.body.assignmentId")
     states = [(step.number, False)] if history.is_governed else []
     history.identities[user_id] = Identity(is_machine=True, states=states)
-    _introduce(step, user_id, body, vouched=True)
+    introduce(step, user_id, body, vouched=True)
     if permission_id is not None:
         step.require(["Permissions:Assign"])
         _give(step, permission_id, user_id)
@@ -208,7 +239,12 @@ def service_account_created(step: Step) -> None:
 def credential_created(step: Step) -> None:
     """Somebody adds a key of their own: signed by a key they have, and proved by the new one."""
     history, user_id = step.history, step.by.credential.user_id
-    preimage, credential_id, public_key = verify_new_key(step.body.get("preimage"), step.payload.get("credentialInfo"))
+    kind, party = key_kind(step.body)
+    if step.payload.get("credentialKind", KEY) != kind:
+        raise EvidenceBroken("a credential of another kind was signed for", field="evidence.payload.credentialKind")
+    preimage, attested = verify_new_key(
+        step.body.get("preimage"), step.payload.get("credentialInfo"), kind=kind, relying_party_id=party
+    )
     check_instant(step.at, preimage.issued, preimage.expires)
     if preimage.org != history.org or preimage.user_id != user_id:
         raise EvidenceBroken("the new key proved itself to somebody else", field="record.body.preimage")
@@ -217,13 +253,14 @@ def credential_created(step: Step) -> None:
     step.expect(
         {
             "credentialUuid": step.subject,
-            "credentialId": credential_id,
-            "publicKey": public_key,
+            "credentialId": attested.credential_id,
+            "publicKey": attested.public_key,
+            **attested.document(),
             "preimage": step.body["preimage"],
         }
     )
     history.attested.add(preimage.nonce)
-    _start(step, _introduce(step, user_id, step.body, vouched=True))
+    _start(step, introduce(step, user_id, step.body, vouched=True))
 
 
 def _start(step: Step, known: KnownCredential) -> None:
@@ -238,11 +275,17 @@ def credential_switched(step: Step) -> None:
     if named is None or named.is_deleted or named.credential.user_id != step.by.credential.user_id:
         raise RecordBroken("names no credential of the signer", field="record.subject")
     token = {} if named.token_id is None else {"tokenId": named.token_id}
-    step.expect({"credentialUuid": step.subject, **token})
+    # Older records name no fingerprint, and calls need not; what is named is this key's.
+    names_it = step.kind == records.CREDENTIAL_ACTIVATED and not token and "fingerprint" in {*step.body, *step.payload}
+    compared = {"fingerprint": named.fingerprint} if names_it else {}
+    step.expect({"credentialUuid": step.subject, **token, **compared})
     in_path = step.kind == records.CREDENTIAL_DELETED or bool(token)
-    step.expect_payload({} if in_path else {"credentialUuid": step.subject})
+    signed = compared if "fingerprint" in step.payload else {}
+    step.expect_payload({} if in_path else {"credentialUuid": step.subject, **signed})
     if step.kind != records.CREDENTIAL_ACTIVATED and step.by is named:
         raise EvidenceBroken("a key does not withdraw itself", field="evidence.credential")
+    if step.kind == records.CREDENTIAL_ACTIVATED and named.vouched_since is None:
+        named.vouched_since = step.number  # registered with a code: another key of its holder's stands for it
     named.key_states.append((step.number, step.kind == records.CREDENTIAL_ACTIVATED))
     if step.kind == records.CREDENTIAL_DELETED:
         step.history.forget(named)
@@ -271,7 +314,7 @@ def pat_created(step: Step) -> None:
     )
     if permission_id is not None:
         _permission(step, permission_id)
-    known = _introduce(step, user_id, step.body, vouched=True)
+    known = introduce(step, user_id, step.body, vouched=True)
     known.token_id, known.limit, known.expires = token_id, permission_id, expires
     history.tokens[token_id] = known
     _start(step, known)

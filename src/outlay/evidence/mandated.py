@@ -1,22 +1,26 @@
-"""What justifies a refill: a mandate on record, the policies about refills that were asked, the approvals that counted.
+"""What justifies a payment under a mandate: the mandate on record, the policies that were asked, who approved.
 
-Nobody signs a refill. What stands in the place of a signed request is ``{v, kind: "Mandate", mandateId, intent}``, and
-nothing in it is believed: every member of the intent has to follow from the records.
+Nobody signs a refill, or the run of a recurring payout. What stands in the place of a signed request is
+``{v, kind: "Mandate", mandateId, intent}``, and nothing in it is believed: every member of the intent has to follow
+from the records.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from outlay.core.approval import Decision, outcome
 from outlay.core.asset import NATIVE, Asset
 from outlay.core.intent import Intent, read_intent
-from outlay.core.mandate import Mandate, mandate_named
-from outlay.core.policy import WALLETS_REFILL, Policy, required_groups
+from outlay.core.mandate import Mandate, activity_of, mandate_named
+from outlay.core.policy import Policy, required_groups
+from outlay.core.recurring import Recurring
 from outlay.evidence.bundle import EvidenceBroken
 from outlay.evidence.canonical import canonical, digest
 from outlay.evidence.demand import Signature, check_asked, read_asked, read_decisions
-from outlay.evidence.judged import NotAgreed, find_asset, judge_offline
+from outlay.evidence.judged import Judged, NotAgreed, find_asset, judge_offline
+from outlay.evidence.recurring import read_run
 from outlay.evidence.report import Trail
 from outlay.evidence.shape import members
 from outlay.evidence.state import History, KnownWallet
@@ -26,14 +30,17 @@ VERSION, KIND = 1, "Mandate"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mandated:
-    """A refill that is justified."""
+    """A payment that is justified."""
 
-    mandate: Mandate
+    mandate: Mandate | Recurring
     since: int  #: number of the mandate's record
-    wallet: KnownWallet  #: the treasury
-    filled: str  #: id of the wallet that is filled
+    wallet_id: str  #: of who pays
+    wallet: KnownWallet
+    filled: str | None  #: of a refill: id of the wallet that is filled
+    run: date | None  #: of a recurring payout: which
     intent: Intent
     asset: Asset
+    judged: Judged
     asked: tuple[Policy, ...]
     decisions: tuple[Signature, ...]
 
@@ -49,15 +56,22 @@ def is_mandated(call: object) -> bool:
 
 
 def check_mandated(
-    history: History, *, payout: object, asked: Sequence[object], decisions: Sequence[object], trail: Trail
+    history: History,
+    *,
+    payout: object,
+    asked: Sequence[object],
+    decisions: Sequence[object],
+    payer: str | None = None,
+    trail: Trail,
 ) -> Mandated:
-    """Check what justifies a refill against the records, as of the newest.
+    """Check what justifies a payment under a mandate against the records, as of the newest.
 
     Args:
         history: the records.
         payout: as ``mandate_call`` makes it.
         asked: ``{policyId, version}`` by id: the policies whose groups had to agree.
         decisions: the signed approvals that count, in the order of signing.
+        payer: id of the wallet that pays, where the mandate names a pool.
         trail: notes each step.
 
     Raises:
@@ -72,27 +86,31 @@ def check_mandated(
         if known.until is not None:
             raise NotAgreed("the mandate was archived", field="payout.mandateId")
         mandate = known.mandate
-    with trail.step("request", "the refill is within what the mandate says"):
-        wallet, intent = _read_intent(history, mandate, given["intent"])
-        filled = _recipient(history, mandate, intent, newest)
+    filled = run = None
+    with trail.step("request", "what is paid is within what the mandate says"):
+        if isinstance(mandate, Recurring):
+            wallet_id, wallet, intent, run = read_run(history, mandate, given["intent"], payer, since=known.since)
+        else:
+            wallet_id, wallet, intent = _read_refill(history, mandate, given["intent"])
+            filled = _recipient(history, mandate, intent, newest)
         asset = find_asset(history.settings_at(newest), intent.network, intent.asset)
         if asset is None:
             raise NotAgreed("the signed settings do not list this asset", field="payout.intent.asset")
-    with trail.step("policies", "no policy about refills blocks it, and those that ask were asked"):
+    with trail.step("policies", "no policy about such payments blocks it, and those that ask were asked"):
         judged = judge_offline(
             history,
-            str(intent.wallet),
+            wallet_id,
             intent,
             first=newest,
             newest=newest,
             issued=history.instants[newest],
             unknown_triggers=True,
-            activity=WALLETS_REFILL,
+            activity=activity_of(mandate.id),
         )
-        # A refill that waits keeps asking whom it asked: any version since there is the mandate may have.
+        # What waits keeps asking whom it asked: any version since there is the mandate may have.
         policies = read_asked(history, asked, known.since)
         check_asked(judged, policies)
-    with trail.step("decisions", f"approvals: {len(decisions)}, each of this refill and by somebody entitled"):
+    with trail.step("decisions", f"approvals: {len(decisions)}, each of this payment and by somebody entitled"):
         groups = required_groups(policies)
         people, votes = read_decisions(history, decisions, mandate.id, digest(intent.document()), groups)
     with trail.step("quorum", "every group that was asked agreed"):
@@ -102,18 +120,22 @@ def check_mandated(
     return Mandated(
         mandate=mandate,
         since=known.since,
+        wallet_id=wallet_id,
         wallet=wallet,
         filled=filled,
+        run=run,
         intent=intent,
         asset=asset,
+        judged=judged,
         asked=tuple(policies),
         decisions=tuple(votes),
     )
 
 
-def _read_intent(history: History, mandate: Mandate, said: Mapping[str, Any]) -> tuple[KnownWallet, Intent]:
-    """Return the treasury and the one intent that the mandate allows with this recipient, amount and id."""
-    wallet = None if mandate.treasury is None else history.wallets.get(mandate.treasury)
+def _read_refill(history: History, mandate: Mandate, said: Mapping[str, Any]) -> tuple[str, KnownWallet, Intent]:
+    """Return the treasury, its id, and the one intent that the mandate allows with this recipient, amount and id."""
+    treasury = mandate.treasury or ""
+    wallet = history.wallets.get(treasury)
     if wallet is None:
         raise EvidenceBroken("the mandate's treasury is none of the wallets on record", field="payout.mandateId")
     given = {name: said.get(name) for name in ("recipient", "amount", "externalId")}
@@ -122,7 +144,7 @@ def _read_intent(history: History, mandate: Mandate, said: Mapping[str, Any]) ->
     intent = read_intent(
         org=history.org,
         initiator=mandate.id,
-        wallet=mandate.treasury,
+        wallet=treasury,
         network=mandate.network,
         chain_id=wallet.chain_id,
         contract=None if mandate.asset == NATIVE else mandate.asset,
@@ -137,7 +159,7 @@ def _read_intent(history: History, mandate: Mandate, said: Mapping[str, Any]) ->
         raise EvidenceBroken("is not numbered as a refill of this mandate", field="payout.intent.externalId")
     if int(intent.amount) > mandate.largest:
         raise EvidenceBroken(f"one refill is at most {mandate.largest} base units", field="payout.intent.amount")
-    return wallet, intent
+    return treasury, wallet, intent
 
 
 def _recipient(history: History, mandate: Mandate, intent: Intent, newest: int) -> str:

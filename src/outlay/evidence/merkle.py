@@ -57,6 +57,70 @@ def paths_of(leaves: Sequence[bytes]) -> list[list[str]]:
     return found
 
 
+class Frontier:
+    """The digest of a list that is told leaf by leaf, in memory that grows with its logarithm."""
+
+    def __init__(self, state: Sequence[str] = (), count: int = 0) -> None:
+        """Begin, or go on.
+
+        Args:
+            state: what ``state`` was.
+            count: leaves so far.
+        """
+        # One peak for each bit of the count that is set, the highest first.
+        self._peaks = [from_base64url(text, field="state") for text in state]
+        self.count = count
+
+    @property
+    def state(self) -> list[str]:
+        """What to go on from, beside the count."""
+        return [to_base64url(each) for each in self._peaks]
+
+    def add(self, item_leaf: bytes) -> None:
+        """Append a leaf."""
+        node, height = item_leaf, self.count
+        while height & 1:
+            node, height = _node(self._peaks.pop(), node), height >> 1
+        self._peaks.append(node)
+        self.count += 1
+
+    def digest(self) -> str:
+        """Return what ``digest_of`` returns of all leaves so far; one or more."""
+        node = self._peaks[-1]
+        for peak in reversed(self._peaks[:-1]):
+            node = _node(peak, node)
+        return _digest(node, self.count)
+
+
+class Tree:
+    """The tree over many leaves, packed: 64 bytes a leaf."""
+
+    def __init__(self, leaves: bytes) -> None:
+        """Build it over leaves that stand one after the other."""
+        self._levels = [leaves]
+        while len(self._levels[-1]) > _SIZE:
+            below = self._levels[-1]
+            above = bytearray()
+            for at in range(0, len(below) - _SIZE, 2 * _SIZE):
+                above += _node(below[at : at + _SIZE], below[at + _SIZE : at + 2 * _SIZE])
+            rest = len(below) % (2 * _SIZE)
+            self._levels.append(bytes(above) + below[len(below) - rest :])
+
+    def path(self, at: int) -> list[str]:
+        """Return the path of the leaf at a place, from 0, as ``paths_of`` does."""
+        found = []
+        for level in self._levels[:-1]:
+            beside = (at ^ 1) * _SIZE
+            if beside < len(level):
+                found.append(to_base64url(level[beside : beside + _SIZE]))
+            at //= 2
+        return found
+
+    def digest(self) -> str:
+        """Return what ``digest_of`` returns."""
+        return _digest(self._levels[-1], len(self._levels[0]) // _SIZE)
+
+
 def digest_by_path(item_leaf: bytes, *, index: int, count: int, path: Sequence[str]) -> str:
     """Return the digest of the list in which a leaf stands at ``index``.
 

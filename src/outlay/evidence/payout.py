@@ -4,7 +4,8 @@ The file is canonical JSON and holds exactly this:
 
 * ``v``: 1
 * ``records``: from the first to the newest whose hash a signature in the file covers
-* ``payout``: the signed request; ``decisions``: the signed approvals that counted, in the order of signing
+* ``payout``: the signed request, or the mandate in its place (``mandated``)
+* ``decisions``: the signed approvals that counted, in the order of signing
 * ``asked``: ``[{policyId, version}]`` by id: the policies whose groups had to agree
 * ``transaction``: the signed bytes, ``0x`` and lower-case hex
 
@@ -27,16 +28,22 @@ from outlay.core.intent import Intent
 from outlay.evidence.batch import split
 from outlay.evidence.bundle import EvidenceBroken
 from outlay.evidence.canonical import read_canonical
-from outlay.evidence.demand import Signature, check_demand, head_seen, is_its_chain
+from outlay.evidence.demand import Checked, Signature, check_demand, head_seen, is_its_chain
 from outlay.evidence.history import History, verify_history
+from outlay.evidence.mandated import Mandated, check_mandated, is_mandated
 from outlay.evidence.record import record_hash
-from outlay.evidence.report import Approval, Party, Report, Trail, Unit
+from outlay.evidence.report import Approval, Party, Report, Standing, Trail, Unit
 from outlay.evidence.shape import is_digest, members
 from outlay.evidence.state import KnownWallet
 
 VERSION = 1
 
 _NO_HEAD = "which records the requester knew: the signed message names none, so later ones may be left out of this file"
+_NOBODY_ASKED = (
+    "when it was asked for and signed: that it was its time, and went once, is what the signer checks",
+    "that the newest record here was the newest then: nobody signs what a mandate asks for, so later records, for"
+    " example that it was archived, may be left out of this file",
+)
 _RAW = re.compile(r"0x(?:[0-9a-f]{2})+")
 
 
@@ -59,18 +66,11 @@ def verify_payout(data: bytes, root: str) -> Report:
         history = verify_history(given["records"], root)
         _check_window(given, history)
     newest = len(given["records"]) - 1
-    checked = check_demand(
-        history,
-        payout=given["payout"],
-        asked=given["asked"],
-        decisions=given["decisions"],
-        payer=_payer(history, given["transaction"]),
-        trail=trail,
-    )
+    names = names_of(given["records"])
+    checked, requester, unproven = _check(history, given, names, trail)
     intent = checked.intent
     with trail.step("transaction", "the wallet's key signed exactly this payment, for this chain"):
         signed, raw = _read_transaction(history, given["transaction"], checked.wallet, intent)
-    names = names_of(given["records"])
     return Report(
         steps=tuple(trail.done),
         root=root,
@@ -78,7 +78,7 @@ def verify_payout(data: bytes, root: str) -> Report:
         newest=newest,
         newest_at=history.instants[newest],
         head=history.head,
-        requester=_party(names, checked.request),
+        requester=requester,
         intent=intent,
         wallet_id=checked.wallet_id,
         wallet_address=checked.wallet.address,
@@ -92,8 +92,29 @@ def verify_payout(data: bytes, root: str) -> Report:
         tx_hash=tx_hash(raw),
         nonce=signed.transaction.nonce,
         fee_max=signed.transaction.gas_limit * signed.transaction.max_fee_per_gas,
-        unproven=(*checked.judged.unproven, *(() if checked.request.names_head else (_NO_HEAD,))),
+        unproven=(*checked.judged.unproven, *unproven),
     )
+
+
+def _check(
+    history: History, given: Mapping[str, Any], names: Mapping[str, str], trail: Trail
+) -> tuple[Checked | Mandated, Party | Standing, tuple[str, ...]]:
+    """Check what justifies the payout; return it, who asked, and what that leaves open."""
+    payer, asked, decisions = _payer(history, given["transaction"]), given["asked"], given["decisions"]
+    if is_mandated(given["payout"]):
+        found = check_mandated(
+            history, payout=given["payout"], asked=asked, decisions=decisions, payer=payer, trail=trail
+        )
+        standing = Standing(
+            name=found.mandate.name,
+            mandate_id=found.mandate.id,
+            run=found.run,
+            seq=found.since,
+            at=history.instants[found.since],
+        )
+        return found, standing, _NOBODY_ASKED
+    checked = check_demand(history, payout=given["payout"], asked=asked, decisions=decisions, payer=payer, trail=trail)
+    return checked, _party(names, checked.request), () if checked.request.names_head else (_NO_HEAD,)
 
 
 # The file and the records
@@ -127,7 +148,10 @@ def _check_root(records: Sequence[dict[str, Any]], root: str) -> None:
 def _check_window(given: Mapping[str, Any], history: History) -> None:
     """The newest record must be the newest that a signature covers: no record hangs at the end unsigned."""
     seen = set()
+    by_mandate = is_mandated(given["payout"])
     for at, call in enumerate([given["payout"], *given["decisions"]]):
+        if by_mandate and not at:
+            continue  # nobody signed it
         field = f"decisions[{at - 1}]" if at else "payout"
         head = head_seen(history, split(call)[0] if at else call, field)
         if head not in history.numbers:
@@ -137,7 +161,7 @@ def _check_window(given: Mapping[str, Any], history: History) -> None:
                 field=field,
             )
         seen.add(head)
-    if history.head not in seen:
+    if history.head not in seen and not by_mandate:
         raise EvidenceBroken("the newest record is covered by no signature in the file", field="records")
 
 

@@ -26,8 +26,11 @@ USER_ACTIVATED = "user.activated"
 USER_DEACTIVATED = "user.deactivated"
 USER_DELETED = "user.deleted"
 USER_RENAMED = "user.renamed"
+USER_RECOVERED = "user.recovered"
 SERVICE_ACCOUNT_CREATED = "serviceAccount.created"
+CODE_CREATED = "code.created"
 CREDENTIAL_CREATED = "credential.created"
+CREDENTIAL_REGISTERED = "credential.registered"
 CREDENTIAL_ACTIVATED = "credential.activated"
 CREDENTIAL_DEACTIVATED = "credential.deactivated"
 CREDENTIAL_DELETED = "credential.deleted"
@@ -61,7 +64,7 @@ CHANGE_DECIDED = "change.decided"
 CHANGE_APPLIED = "change.applied"
 CHANGE_CLOSED = "change.closed"
 
-PROVED_BY_BODY = frozenset({GENESIS, USER_REGISTERED, CHANGE_APPLIED, CHANGE_CLOSED})
+PROVED_BY_BODY = frozenset({GENESIS, USER_REGISTERED, CREDENTIAL_REGISTERED, CHANGE_APPLIED, CHANGE_CLOSED})
 """Kinds without action evidence: the root is pinned, a new key attests itself in the body, a change that people
 agreed on is proved by the records of its request and its decisions, and closing one lets nothing through."""
 

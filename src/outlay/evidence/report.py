@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from outlay.core.address import checksum
 from outlay.core.asset import NATIVE
@@ -78,6 +78,17 @@ class Party:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A mandate that asked, where no person did."""
+
+    name: str
+    mandate_id: str
+    run: date | None  #: of a recurring payout: which
+    seq: int  #: number of its record
+    at: Instant  #: of that record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
     """Somebody who approved."""
 
@@ -95,7 +106,7 @@ class Report:
     newest: int  #: number of the newest record in the file
     newest_at: Instant
     head: str  #: its hash
-    requester: Party
+    requester: Party | Standing
     intent: Intent
     wallet_id: str
     wallet_address: str
@@ -129,7 +140,7 @@ class Report:
             _line("transaction", self.tx_hash),
             _line("", f"nonce {self.nonce}; may cost at most {self.fee_max} base units of the native coin in fees"),
             _line("external id", intent.external_id or "none"),
-            _line("requested by", _party(self.requester)),
+            _line("requested by", _requester(self.requester)),
             *(_line("approved by" if at == 0 else "", _approval(each)) for at, each in enumerate(self.approvals)),
             *([] if self.approvals else [_line("approved by", "nobody: no policy asked")]),
             *(
@@ -174,6 +185,16 @@ def _line(name: str, value: str) -> str:
 
 def _party(party: Party) -> str:
     return f"{party.name} ({party.user_id}) on {_when(party.at)}, key {party.fingerprint[:16]}"
+
+
+def _requester(requester: Party | Standing) -> str:
+    if isinstance(requester, Party):
+        return _party(requester)
+    run = "" if requester.run is None else f", its run of {requester.run}"
+    return (
+        f"mandate {requester.name!r} ({requester.mandate_id}){run}; on record {requester.seq}"
+        f" since {_when(requester.at)}"
+    )
 
 
 def _approval(approval: Approval) -> str:

@@ -141,6 +141,12 @@ class SealingKeys:
             raise SealBroken("the token does not hold a document")
         return document
 
+    def derive(self, text: str, size: int) -> bytes:
+        """Return ``size`` bytes that follow from ``text`` and the current key: the same ones until it is rotated."""
+        ring = self._fresh()
+        bound = b"outlay.derived.v1\n" + sha256(text.encode("utf-8", "surrogatepass")).digest()
+        return HKDFExpand(SHA512(), size, bound).derive(ring.keys[ring.current])
+
     def sign_token(self, claims: dict[str, Any]) -> str:
         """Return a bearer token with these claims: a JWT signed with HMAC-SHA256.
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from outlay.core.mandate import Mandate
 from outlay.core.personal_token import token_operations
 from outlay.core.policy import POLICIES_MODIFY
+from outlay.core.recurring import Recurring
 from outlay.evidence.assertion import Credential
 from outlay.evidence.bundle import EvidenceBroken, read_credential
 from outlay.evidence.canonical import digest
@@ -62,6 +63,15 @@ class KnownCredential:
             return False
         # Switching a person on again does not bring back a key that was withdrawn for itself.
         return _at(self.user_states, seq, True) and _at(self.key_states, seq, True)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCode:
+    """A one-time code by which somebody can register one credential."""
+
+    record: str  #: hash of the record that gave it
+    expires: int  #: microseconds UTC
+    is_recovery: bool  #: its holder has no other key: somebody else has to vouch for the new one
 
 
 @dataclass(slots=True)
@@ -162,7 +172,7 @@ class KnownPool:
 class KnownMandate:
     """A mandate as its records describe it."""
 
-    mandate: Mandate
+    mandate: Mandate | Recurring
     since: int  #: record number
     until: int | None = None  #: number of the record that archived it
 
@@ -198,6 +208,7 @@ class History:
     attested: set[str] = field(default_factory=set)  #: nonces of the challenges that added keys answered
     tokens: dict[str, KnownCredential] = field(default_factory=dict)  #: the keys of personal access tokens, by its id
     invitations: dict[str, dict[str, Any]] = field(default_factory=dict)  #: hash -> invitation not taken up yet
+    codes: dict[str, OpenCode] = field(default_factory=dict)  #: by user id: one open code a person
     permissions: dict[str, Permission] = field(default_factory=dict)  #: by id
     grants: dict[str, Grant] = field(default_factory=dict)  #: by assignment id; revoked ones included
     policies: dict[str, KnownPolicy] = field(default_factory=dict)  #: by id
@@ -269,6 +280,17 @@ class History:
         known.is_deleted = True
         self.names.discard(known.credential.credential_id)
         self.fingerprints.discard(known.fingerprint)
+
+    def withdraw(self, known: KnownCredential) -> None:
+        """Note that a recovery withdrew a key: its name is free again, the key itself never is."""
+        known.is_deleted = True
+        self.names.discard(known.credential.credential_id)
+
+    def held_by(self, user_id: str, seq: int) -> list[str]:
+        """Return the operations an identity held right after record ``seq``."""
+        named = {grant.permission_id for grant in self.identities[user_id].grants}
+        known = {each for name in named for _, operations in self.permissions[name].operations for each in operations}
+        return sorted(each for each in known if self.may(user_id, each, seq))
 
     def may(self, user_id: str, operation: str, seq: int) -> bool:
         """Tell whether an identity held ``operation`` right after record ``seq``."""

@@ -35,11 +35,11 @@ def describe() -> list[Described]:
     meter = Meter("")
     process = gauges.ProcessGauges(
         _NoDatabase(),  # type: ignore[arg-type]
-        Config(),
         Path("/"),
         None,
         dict,
         lambda: (True, dict.fromkeys(CHECKS, True)),
+        dict,
         {},
     )
     empty = Figures(

@@ -170,16 +170,16 @@ class ProcessGauges(Collector):
     def __init__(
         self,
         db: Database,
-        config: Config,
         data: Path,
         database: DatabaseGauges | None,
         standing: Standing,
         health: Callable[[], tuple[bool, Mapping[str, bool]] | None],
+        price_ages: Callable[[], Mapping[str, float]],
         log_events: Mapping[tuple[str, str], int],
     ) -> None:
         """Keep the parts; ``health`` tells whether the process is live, and each check; None: it does not turn."""
-        self._db, self._config, self._data, self._database, self._standing = db, config, data, database, standing
-        self._health, self._log_events = health, log_events
+        self._db, self._data, self._database, self._standing = db, data, database, standing
+        self._health, self._price_ages, self._log_events = health, price_ages, log_events
 
     def describe(self) -> Iterable[Metric]:
         """Name nothing beforehand."""
@@ -205,10 +205,10 @@ class ProcessGauges(Collector):
         disk.add_metric(["data"], usage.free / usage.total)
         yield disk
         prices = GaugeMetricFamily(
-            "outlay_price_age_seconds", "Age of a price; 0: it is fixed in the configuration", labels=["symbol"]
+            "outlay_price_age_seconds", "Since a live price was told; 0: a fixed one without check", labels=["symbol"]
         )
-        for symbol in sorted(self._config.prices):
-            prices.add_metric([symbol], 0)
+        for symbol, age in self._price_ages().items():
+            prices.add_metric([symbol], age)
         yield prices
 
     def _health_gauges(self) -> Iterator[Metric]:

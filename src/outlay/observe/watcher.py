@@ -45,6 +45,7 @@ class Watcher:
         data: Path,
         socket: Path,
         is_open: Callable[[], bool],
+        price_ages: Callable[[], Mapping[str, float]],
         log_counts: Mapping[tuple[str, str], int],
     ) -> None:
         """Keep the parts; nothing listens yet.
@@ -58,6 +59,7 @@ class Watcher:
             data: the data directory, whose disk is looked at.
             socket: where the signer listens.
             is_open: whether writes are let in.
+            price_ages: seconds since each live price was told.
             log_counts: lines of the log so far, by event and level.
 
         Raises:
@@ -80,7 +82,7 @@ class Watcher:
             )
             self.meter.registry.register(database)
         self.meter.registry.register(
-            ProcessGauges(db, config, data, database, self._standing, self._listener.health, log_counts)
+            ProcessGauges(db, data, database, self._standing, self._listener.health, price_ages, log_counts)
         )
         db.on_kept = self._kept
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from outlay.codec.evm import Eip1559, Legacy, tx_hash
 from outlay.core.errors import InvalidInput, SignerRefused
-from outlay.core.seams import Clock
+from outlay.core.recurring import Recurring
+from outlay.core.seams import Clock, Instant
 from outlay.evidence.mandated import is_mandated
 from outlay.evidence.state import History
 from outlay.settings import SignerSettings
@@ -22,7 +23,7 @@ from outlay.signer.checks import (
     void,
 )
 from outlay.signer.journal_rows import ATTEMPT, KeyRow, Rows, SlotRow
-from outlay.signer.mandates import Refill, check_refill, check_room
+from outlay.signer.mandates import UnderMandate, check_room, check_run, check_under_mandate
 from outlay.signer.memory import State, check_clock, follow_fence, moment, spend_of, unseeded
 
 GAP_MAX = 16
@@ -158,7 +159,7 @@ class Batch:
         if known is not None:
             self._check_stopped(Scope.NETWORK, known.network)
         if is_mandated(request.demand.payout):
-            return self._refill(request, key, request.demand)
+            return self._pay_under_mandate(request, key, request.demand)
         payout = check_payout(history, request.demand, request.wallet_id)
         intent, wallet = payout.intent, payout.checked.wallet
         self._check_stopped(Scope.IDENTITY, intent["initiator"])
@@ -180,40 +181,52 @@ class Batch:
         transaction = payment(request, intent, payer=key.address)
         return self._write(request, key, slot, transaction, challenges=payout.challenges)
 
-    def _refill(self, request: SignRequest, key: KeyRow, demand: Demand) -> Signed:
-        """Sign the first attempt of a refill, if its mandate allows it and has room left in its window."""
+    def _pay_under_mandate(self, request: SignRequest, key: KeyRow, demand: Demand) -> Signed:
+        """Sign the first attempt of what a mandate allows: a refill, or the run of a recurring payout."""
         history = self._records()
-        refill = check_refill(history, demand, request.wallet_id)
-        self._check_stopped(Scope.IDENTITY, refill.mandate.id)
-        self._check_stopped(Scope.WALLET, refill.filled)
-        check_wallet(history, refill.wallet, key)
-        filled = self._state.keys.get(refill.filled)
-        if filled is None:
-            raise SignerRefused("there is no key of the wallet to be filled", field="demand", why=Why.EVIDENCE)
-        # Whoever answered when it was created wrote its address: only the key says that it is ours.
-        check_wallet(history, history.wallets[refill.filled], filled)
-        self._check_fee_cap(request, history, refill.wallet.network, refill.intent["asset"])
-        self._check_unused(request, refill)
+        under = check_under_mandate(history, demand, request.wallet_id)
+        self._check_stopped(Scope.IDENTITY, under.mandate.id)
+        check_wallet(history, under.wallet, key)
+        if under.filled is not None:
+            self._check_filled(history, under.filled)
+        self._check_fee_cap(request, history, under.wallet.network, under.intent["asset"])
+        self._check_unused(request, under)
         reseeding = self._state.reseeding
-        if reseeding is not None and refill.votes_since < reseeding.number:
+        if reseeding is not None and under.votes_since < reseeding.number:
             message = "an approval was signed before the signer's journal was lost: it may have been used; ask again"
             raise SignerRefused(message, field="decisions", why=Why.EVIDENCE)
-        full_from = None if reseeding is None else reseeding.at
-        since = self._now - refill.mandate.window
-        earlier = self._rows.slots_named(refill.mandate.external_prefix, after=since)
-        check_room(refill, earlier, now=self._now, full_from=full_from)
+        self._check_bounds(under, full_from=None if reseeding is None else reseeding.at)
         slot = SlotRow(
             wallet_id=request.wallet_id,
             nonce=request.nonce,
-            network=refill.wallet.network,
+            network=under.wallet.network,
             fee_cap=request.fee_cap,
             transfer_id=request.transfer_id,
-            external_id=refill.intent["externalId"],
-            intent=refill.intent,
-            demand=refill.demand,
+            external_id=under.intent["externalId"],
+            intent=under.intent,
+            demand=under.demand,
         )
-        transaction = payment(request, refill.intent, payer=key.address)
-        return self._write(request, key, slot, transaction, challenges=refill.challenges)
+        transaction = payment(request, under.intent, payer=key.address)
+        return self._write(request, key, slot, transaction, challenges=under.challenges)
+
+    def _check_filled(self, history: History, wallet_id: str) -> None:
+        """Refuse a refill of a wallet that is stopped, or whose key is not ours."""
+        self._check_stopped(Scope.WALLET, wallet_id)
+        filled = self._state.keys.get(wallet_id)
+        if filled is None:
+            raise SignerRefused("there is no key of the wallet to be filled", field="demand", why=Why.EVIDENCE)
+        # Whoever answered when it was created wrote its address: only the key says that it is ours.
+        check_wallet(history, history.wallets[wallet_id], filled)
+
+    def _check_bounds(self, under: UnderMandate, *, full_from: Instant | None) -> None:
+        """Hold the server to what a mandate says about time."""
+        mandate = under.mandate
+        if isinstance(mandate, Recurring):
+            assert under.run is not None
+            check_run(mandate, under.run, now=self._now, full_from=full_from)
+            return
+        earlier = self._rows.slots_named(mandate.external_prefix, after=self._now - mandate.window)
+        check_room(mandate, int(under.intent["amount"]), earlier, now=self._now, full_from=full_from)
 
     def _void_gap(self, request: SignRequest, key: KeyRow) -> Signed:
         """Sign a void of a slot that nothing was signed for, below one that something was signed for."""
@@ -241,7 +254,7 @@ class Batch:
             message = f"the signed settings cap the fees of a transaction on {network} at {signed}"
             raise SignerRefused(message, field="fee_cap", why=Why.NOT_AGREED)
 
-    def _check_unused(self, request: SignRequest, payout: Payout | Refill) -> None:
+    def _check_unused(self, request: SignRequest, payout: Payout | UnderMandate) -> None:
         """Refuse a second payment of what the journal holds: transfer, ``externalId`` or signed call."""
         at = self._rows.slot_of_transfer(str(request.transfer_id))
         if at is not None:

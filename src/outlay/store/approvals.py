@@ -8,7 +8,11 @@ import sqlalchemy as sa
 
 from outlay.store.database import Unit
 from outlay.store.paging import page
-from outlay.store.schema import approval, change_request, decision, user
+from outlay.store.schema import approval, change_request, decision, transfer, user
+from outlay.store.schema_submissions import submission
+
+ASKED_MAX = 10_000
+"""Approvals that wait among which those that ask one person are looked for."""
 
 _OF_MANY = sa.select(approval).where(approval.c.transfer_id.in_(sa.bindparam("ids", expanding=True)))
 
@@ -109,6 +113,68 @@ def list_page(
         decided = sa.select(decision.c.approval_id).where(decision.c.user_id == approver_id)
         query = query.where(sa.or_(_asks(approver_id), approval.c.id.in_(decided)))
     return page(unit, query, order=approval.c.created_at, key=approval.c.id, limit=limit, token=token)
+
+
+def asking(unit: Unit, user_id: str, *, now: int, limit: int) -> Sequence[sa.Row[Any]]:
+    """Return what ``board_page`` gives as ``MINE``, the first to run out first."""
+    # Among so many, so that a flood costs no more.
+    some = sa.select(approval.c.id).where(approval.c.status == "Pending").limit(ASKED_MAX).subquery()
+    query = (
+        sa.select(approval)
+        .where(approval.c.id.in_(sa.select(some.c.id)), _waits_for(user_id, now), ~_of_whole_file())
+        .order_by(approval.c.expires_at.is_(None), approval.c.expires_at, approval.c.created_at, approval.c.id)
+    )
+    return unit.execute(query.limit(limit)).all()
+
+
+MINE, OTHERS, DECIDED = "mine", "others", "decided"
+"""What waits for one person, what waits for others only, and what is decided."""
+
+
+def board_page(
+    unit: Unit, *, part: str, user_id: str, now: int, limit: int | None, token: str | None
+) -> tuple[Sequence[sa.Row[Any]], str | None]:
+    """Return one page of ``MINE``, ``OTHERS`` or ``DECIDED``, without what is decided about with a whole file."""
+    query = sa.select(approval).where(~_of_whole_file())
+    if part == DECIDED:
+        query = query.where(approval.c.status != "Pending")
+    else:
+        mine = _waits_for(user_id, now)
+        query = query.where(approval.c.status == "Pending", mine if part == MINE else ~mine)
+    return page(unit, query, order=approval.c.created_at, key=approval.c.id, limit=limit, token=token)
+
+
+def _waits_for(user_id: str, now: int) -> sa.ColumnElement[bool]:
+    """Tell whether an approval asks a user who has not decided: about other groups than are asked now is no decision.
+
+    Whether the user's vote would count is not looked at.
+    """
+    groups = sa.type_coerce(approval.c.groups, sa.Text)
+    answered = sa.exists().where(
+        decision.c.approval_id == approval.c.id,
+        decision.c.user_id == user_id,
+        decision.c.groups_digest == approval.c.groups_digest,
+    )
+    return sa.and_(
+        _asks(user_id),
+        ~answered,
+        sa.or_(approval.c.initiator_id != user_id, groups.contains('"initiatorCanApprove":true')),
+        sa.or_(approval.c.expires_at.is_(None), approval.c.expires_at > now),
+    )
+
+
+def _of_whole_file() -> sa.ColumnElement[bool]:
+    """Tell whether an approval is decided about with the whole file its payout came in."""
+    groups = sa.type_coerce(approval.c.groups, sa.Text)
+    in_file = sa.exists().where(transfer.c.id == approval.c.transfer_id, submission.c.id == transfer.c.batch_id)
+    # As many groups say that one decision may do as there are groups.
+    is_whole = _times(groups, '"per":"batch"') == _times(groups, '"policyId":')
+    return sa.and_(in_file, is_whole)
+
+
+def _times(text: sa.ColumnElement[str], part: str) -> sa.ColumnElement[int]:
+    """Tell how often a text holds a part."""
+    return (sa.func.length(text) - sa.func.length(sa.func.replace(text, part, ""))) // sa.literal(len(part))
 
 
 def _asks(user_id: str) -> sa.ColumnElement[bool]:

@@ -5,14 +5,26 @@ entries along.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
 
-from outlay.core.audit import BEGUN, CONTINUED, ENGINE, LOST, NO_ENTRY, Entry, entry_hash, entry_text, small_json
+from outlay.core.audit import (
+    BEGUN,
+    CALL,
+    CONTINUED,
+    ENGINE,
+    LOST,
+    NO_ENTRY,
+    SESSION_OPENED,
+    Entry,
+    entry_hash,
+    entry_text,
+    small_json,
+)
 from outlay.core.errors import InvariantBroken
 from outlay.store.database import Unit
 from outlay.store.prepared import Prepared
@@ -189,6 +201,32 @@ def newest_of(unit: Unit, action: str) -> sa.Row[Any] | None:
     """Return the newest entry of this name, or None."""
     query = sa.select(audit_entry).where(audit_entry.c.action == action).order_by(audit_entry.c.seq.desc()).limit(1)
     return unit.execute(query).one_or_none()
+
+
+def calls_after(unit: Unit, seq: int) -> tuple[int, bool]:
+    """Return the newest number, and whether a call of somebody stands among the entries after ``seq``; negative: no."""
+    newest = head(unit)
+    if newest is None or seq < 0 or newest.seq <= seq:
+        return 0 if newest is None else newest.seq, False
+    since = max(seq, newest.seq - SCAN_MAX)
+    query = sa.select(audit_entry.c.seq).where(audit_entry.c.seq > since, audit_entry.c.action == CALL).limit(1)
+    return newest.seq, unit.execute(query).first() is not None
+
+
+def last_acts(unit: Unit, actors: Collection[str]) -> dict[str, int]:
+    """Return when each of these last did something, as far as the newest ``SCAN_MAX`` entries tell.
+
+    That a token was made is none of its holder's acts.
+    """
+    newest = head(unit)
+    if newest is None or not actors:
+        return {}
+    query = sa.select(audit_entry.c.actor, sa.func.max(audit_entry.c.at)).where(
+        audit_entry.c.seq > newest.seq - SCAN_MAX,
+        audit_entry.c.actor.in_(sorted(actors)),
+        audit_entry.c.action != SESSION_OPENED,
+    )
+    return {str(actor): int(at) for actor, at in unit.execute(query.group_by(audit_entry.c.actor))}
 
 
 def lost(unit: Unit) -> list[tuple[dict[str, Any], int]]:

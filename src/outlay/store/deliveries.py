@@ -89,6 +89,16 @@ _GIVEN_UP = (
 """What makes an attempt a parked one."""
 
 
+_OF_EVENTS = (
+    sa.select(delivery)
+    .where(
+        delivery.c.webhook_id.in_(sa.select(webhook.c.id)),
+        delivery.c.event_id.in_(sa.bindparam("event_ids", expanding=True)),
+    )
+    .order_by(delivery.c.webhook_id, delivery.c.attempt)
+)
+
+
 class Due(NamedTuple):
     """An attempt that is to be made."""
 
@@ -149,6 +159,14 @@ class Delivery:
         if self.next_attempt_at is not None:
             document["nextAttemptDate"] = iso(self.next_attempt_at)
         return document
+
+
+def newest_of(unit: Unit, event_ids: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the newest attempt to tell each endpoint of these events, by event."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in unit.execute(_OF_EVENTS, {"event_ids": list(event_ids)}) if event_ids else ():
+        found.setdefault(row.event_id, {})[row.webhook_id] = row
+    return {event_id: list(each.values()) for event_id, each in found.items()}
 
 
 def list_events(

@@ -61,6 +61,20 @@ def page(
     return Page([_document(row) for row in rows], _cursor(end.seq, end.id), is_last=end.seq == newest.seq)
 
 
+def kinds_after(unit: Unit, number: int) -> tuple[int, list[str]]:
+    """Return the number of the newest event, and the kinds of those after ``number``; of a negative one, no kinds.
+
+    Of very many events at once only the kinds of the newest are told.
+    """
+    newest = unit.execute(_NEWEST).first()
+    if newest is None:
+        return 0, []
+    if number < 0 or newest.seq <= number:
+        return newest.seq, []
+    since = max(number, newest.seq - SPAN)
+    return newest.seq, list(unit.execute(sa.select(event.c.kind).where(event.c.seq > since).distinct()).scalars())
+
+
 def subjects(unit: Unit, payout_id: str) -> list[str]:
     """Return whose events are about a payout: its own, and its approval's."""
     asked = sa.select(approval.c.id).where(approval.c.transfer_id == payout_id)

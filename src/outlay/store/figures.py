@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from outlay.core.policy import AmountVelocity, CountVelocity
+from outlay.core.policy import AmountVelocity, CountVelocity, Policy
 from outlay.core.seams import Instant
 from outlay.core.transfer import ENDS, State
 from outlay.core.velocity import Scope
@@ -66,6 +66,7 @@ def _bounded(query: sa.Select[Any]) -> sa.Select[Any]:
 _OLDEST = {stage: [_oldest(*each) for each in states] for stage, states in _WAITS.items()}
 _COUNT = {state: _bounded(sa.select(sa.literal(1)).where(transfer.c.state == state)) for state in GOING}
 _DELAYED = _bounded(sa.select(sa.literal(1)).where(sa.text("transfer.delayed_at IS NOT NULL")).select_from(transfer))
+_ANY = sa.select(sa.literal(1)).select_from(transfer).limit(1)
 _WALLETS = sa.select(wallet.c.id, wallet.c.network, wallet.c.status, wallet.c.frozen_reason)
 _LANES = sa.select(lane.c.wallet_id, lane.c.next_nonce, lane.c.settled_nonce)
 _IN_FLIGHT = (
@@ -188,6 +189,11 @@ def look(unit: Unit) -> Figures:
     )
 
 
+def has_payouts(unit: Unit) -> bool:
+    """Tell whether anything was ever asked for."""
+    return unit.execute(_ANY).first() is not None
+
+
 def _wallets(unit: Unit, stopped: Collection[str]) -> list[WalletFigures]:
     held: dict[str, dict[str, dict[str, int]]] = {}
     for row in unit.execute(_HELD):
@@ -221,19 +227,42 @@ def _webhook(unit: Unit, row: Any) -> WebhookFigures:
     )
 
 
-def caps_used(unit: Unit, *, now: Instant) -> dict[tuple[str, str], float]:
-    """Return how full the fullest window of each velocity policy is, 1.0 at its limit; by policy id and scope.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cap:
+    """The fullest window of a velocity policy."""
+
+    policy: Policy
+    rule: AmountVelocity | CountVelocity
+    key: str  #: of its counter; empty: nothing was counted yet
+    counted: int  #: what is in it, as its limit is written: 10**-8 USD, or payouts
+    unknown: int  #: payouts in it of unknown value: while there are any, the rule triggers
+
+    @property
+    def used(self) -> float:
+        """Return how full it is, 1.0 at its limit."""
+        return self.counted / self.rule.limit
+
+
+def caps(unit: Unit, *, now: Instant) -> list[Cap]:
+    """Return the fullest window of each velocity policy.
 
     Policies with a counter for each recipient are left out: there are as many as recipients.
     """
-    found: dict[tuple[str, str], float] = {}
+    found = []
     for policy in active_policies(unit):
         rule = policy.rule
         if not isinstance(rule, AmountVelocity | CountVelocity) or rule.scope is Scope.RECIPIENT or rule.limit <= 0:
             continue
-        used = 0.0
+        fullest = Cap(policy=policy, rule=rule, key="", counted=0, unknown=0)
         for key in unit.execute(_COUNTERS, {"policy_id": policy.id}).scalars().all():
             window = velocity.window(unit, policy, key, now=now)
-            used = max(used, (window.value if isinstance(rule, AmountVelocity) else window.count) / rule.limit)
-        found[policy.id, str(rule.scope)] = used
+            counted = window.value if isinstance(rule, AmountVelocity) else window.count
+            if not fullest.key or (counted, window.unknown) > (fullest.counted, fullest.unknown):
+                fullest = Cap(policy=policy, rule=rule, key=key, counted=counted, unknown=window.unknown)
+        found.append(fullest)
     return found
+
+
+def caps_used(unit: Unit, *, now: Instant) -> dict[tuple[str, str], float]:
+    """Return how full the fullest window of each velocity policy is, 1.0 at its limit; by policy id and scope."""
+    return {(cap.policy.id, str(cap.rule.scope)): cap.used for cap in caps(unit, now=now)}

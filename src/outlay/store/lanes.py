@@ -29,6 +29,11 @@ _SETTLE_NONCE = _AT_FENCE.where(lane.c.settled_nonce == sa.bindparam("read_nonce
 _ADD_TRANSACTIONS = Prepared(sa.insert(transaction))
 _FIND_TRANSACTION = sa.select(transaction).where(transaction.c.id == sa.bindparam("id"))
 _FIND_TRANSACTIONS = sa.select(transaction).where(transaction.c.id.in_(sa.bindparam("ids", expanding=True)))
+_OF_HASH = (
+    sa.select(transaction)
+    .join(attempt, attempt.c.transaction_id == transaction.c.id)
+    .where(attempt.c.hash == sa.bindparam("hash"))
+)
 _IN_STATES = sa.and_(
     transaction.c.wallet_id == sa.bindparam("wallet_id"),
     transaction.c.state.in_(sa.bindparam("states", expanding=True)),
@@ -302,6 +307,11 @@ def settle(unit: Unit, *, wallet_id: str, nonce: int, count: int = 1, block: int
 def find_transaction(unit: Unit, transaction_id: str) -> sa.Row[Any] | None:
     """Return the transaction, or None."""
     return unit.execute(_FIND_TRANSACTION, {"id": transaction_id}).one_or_none()
+
+
+def find_sent(unit: Unit, hash: str) -> sa.Row[Any] | None:
+    """Return the slot that a transaction was signed for, or None; ``hash`` in lower case."""
+    return unit.execute(_OF_HASH, {"hash": hash}).first()
 
 
 def find_transactions(unit: Unit, transaction_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:

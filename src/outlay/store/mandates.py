@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from outlay.core import ids
 from outlay.core.mandate import Mandate, parse_mandate
 from outlay.core.seams import Instant
 from outlay.core.transfer import ENDS, RESTORED, UNSIGNED, State
@@ -25,8 +26,12 @@ OPEN, FULFILLED, WITHDRAWN = "Open", "Fulfilled", "Withdrawn"
 OUTFLOWS_MAX = 5000
 """Payouts that an outflow is computed from: with more within the stretch of time, the newest of them."""
 
-_ACTIVE = sa.select(mandate).where(mandate.c.status == ACTIVE).order_by(mandate.c.created_at, mandate.c.id)
-_OF_MANDATES = transfer.c.mandate_id.is_not(None)
+# Recurring payouts are paid under mandates too, but fill no wallet.
+_FILLS = mandate.c.id.startswith(f"{ids.MANDATE}-", autoescape=True)
+_ACTIVE = sa.select(mandate).where(mandate.c.status == ACTIVE, _FILLS).order_by(mandate.c.created_at, mandate.c.id)
+_OF_MANDATES = sa.and_(
+    transfer.c.mandate_id.is_not(None), transfer.c.mandate_id.startswith(f"{ids.MANDATE}-", autoescape=True)
+)
 
 
 def add(unit: Unit, *, id: str, document: dict[str, Any], now: Instant) -> None:
@@ -51,15 +56,17 @@ def mandate_of(row: Row) -> Mandate:
 
 
 def active(unit: Unit) -> list[Mandate]:
-    """Return every mandate in force, oldest first."""
+    """Return every mandate in force that keeps wallets filled, oldest first."""
     return [mandate_of(row) for row in unit.execute(_ACTIVE)]
 
 
 def list_page(
-    unit: Unit, *, status: str | None, limit: int | None, token: str | None
+    unit: Unit, *, status: str | None, recurring: bool | None = None, limit: int | None, token: str | None
 ) -> tuple[Sequence[Row], str | None]:
-    """Return one page of mandates."""
+    """Return one page of mandates: those of recurring payouts, the others, or (None) all."""
     query = sa.select(mandate)
+    if recurring is not None:
+        query = query.where(sa.not_(_FILLS) if recurring else _FILLS)
     if status is not None:
         query = query.where(mandate.c.status == status)
     return page(unit, query, order=mandate.c.created_at, key=mandate.c.id, limit=limit, token=token)
@@ -122,7 +129,7 @@ def ready_assets(unit: Unit, wallet_id: str) -> list[str]:
 
 
 def unsigned(unit: Unit, mandate_id: str) -> Sequence[Row]:
-    """Return the refills of a mandate that wait, for people or for funds."""
+    """Return the payments under a mandate that wait, for people or for funds."""
     query = sa.select(transfer).where(transfer.c.mandate_id == mandate_id, transfer.c.state.in_(_WAITING))
     return unit.execute(query.order_by(transfer.c.id)).all()
 

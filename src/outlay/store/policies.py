@@ -11,7 +11,10 @@ from outlay.core.policy import Policy
 from outlay.core.policy_document import read_policy
 from outlay.store.database import Unit
 from outlay.store.paging import page
-from outlay.store.schema import policy
+from outlay.store.schema import event, policy
+
+TRIGGERS_SPAN, TRIGGERS_READ = 20_000, 200
+"""How far back, counted in events, what triggered lately is looked for; and how many of them are looked at."""
 
 _FIND = sa.select(policy).where(policy.c.id == sa.bindparam("id"))
 _ACTIVE = (
@@ -98,3 +101,16 @@ def list_page(
     if status is not None:
         query = query.where(policy.c.status == status)
     return page(unit, query, order=policy.c.created_at, key=policy.c.id, limit=limit, token=token)
+
+
+def triggered_lately(unit: Unit, policy_id: str, *, limit: int) -> list[dict[str, Any]]:
+    """Return the newest evaluations of a policy that triggered, as its events tell them, among the newest events."""
+    newest = unit.execute(sa.select(sa.func.max(event.c.seq))).scalar() or 0
+    query = (
+        sa.select(event.c.data)
+        .where(event.c.seq > newest - TRIGGERS_SPAN, event.c.kind == "policy.triggered")
+        .order_by(event.c.seq.desc())
+        .limit(TRIGGERS_READ)
+    )
+    told = (data["policyEvaluation"] for data in unit.execute(query).scalars())
+    return [each for each in told if each["policy"]["id"] == policy_id][:limit]

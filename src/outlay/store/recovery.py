@@ -7,7 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from outlay.core.ledger import SUPPOSED
+from outlay.core.seams import Instant
 from outlay.core.transfer import RESTORED
+from outlay.store import submissions
 from outlay.store.database import Unit
 from outlay.store.schema import (
     attempt,
@@ -22,6 +24,9 @@ from outlay.store.schema import (
     user,
     wallet,
 )
+
+FILE_RESTORED = "The database was restored from an older copy: submit the same file again."
+"""Why a file of payouts of which not all was asked for is refused then."""
 
 TOLD_MAX = 100
 """Events that are looked through for what was told before."""
@@ -177,8 +182,12 @@ def told(unit: Unit, subject: str, kind: str) -> list[dict[str, Any]]:
     return list(unit.execute(query).scalars())
 
 
-def doubt_unsigned(unit: Unit) -> None:
-    """Mark every payout that is not signed: in the time that is lost it may have been withdrawn, and asked for anew."""
+def doubt_unsigned(unit: Unit, *, now: Instant) -> None:
+    """Mark every payout that is not signed: in the time that is lost it may have been withdrawn, and asked for anew.
+
+    For the same reason nothing more of a file is asked for: whoever wants it still submits it again.
+    """
+    submissions.end_open(unit, reason=FILE_RESTORED, now=now)
     unsigned = transfer.c.state.in_(("held", "ready", "assigned")), transfer.c.flag.is_(None)
     unit.execute(sa.update(transfer).where(*unsigned).values(flag=RESTORED))
 

@@ -200,6 +200,7 @@ credential = _table(
     _opt("permission_id", Id),  # a personal access token's key may do no more than this permission
     _col("created_at", Instant),
     _opt("deleted_at", Instant),
+    _opt("withdrawn_at", Instant),  # by a recovery of its holder: nobody can register this key again
 )
 
 token = _table(
@@ -286,7 +287,7 @@ frozen_asset = _table(
     _col("at", Instant),
 )
 
-# A standing authority to keep wallets filled; what it says never changes.
+# A standing authority to keep wallets filled, or to pay again and again; what it says never changes.
 mandate = _table(
     "mandate",
     _id(),
@@ -491,7 +492,7 @@ transfer = _table(
     _col("wallet_id", Id, index=True),  # of a pool's payout: the wallet it counts for now
     _opt("pool_id", Id),
     _opt("pool_seq", sa.BigInteger),  # of the newest record when it was asked for: who was in the pool then may pay
-    _opt("mandate_id", Id),  # of a refill: whose it is
+    _opt("mandate_id", Id),  # of what no person asked for: whose it is
     _opt("batch_id", Id),  # of the batch it was asked for in
     _col("route", sa.String(8), server_default="lane"),  # lane; queue, parked: of a pool, and no lane may bind it yet
     _col("network", sa.String(64)),
@@ -531,6 +532,7 @@ transfer = _table(
     # The few that are late.
     sa.Index("transfer_delayed", "requested_at", "id", sqlite_where=_DELAYED, postgresql_where=_DELAYED),
     sa.Index("transfer_by_request", "requested_at", "id"),
+    sa.Index("transfer_by_recipient", "recipient", "requested_at", "id"),
     sa.Index(
         "transfer_by_batch",
         "batch_id",
@@ -755,4 +757,7 @@ delivery = _table(
 
 # Tables with modules of their own are in the same metadata.
 from outlay.store import schema_audit as schema_audit  # noqa: E402
+from outlay.store import schema_codes as schema_codes  # noqa: E402
 from outlay.store import schema_notify as schema_notify  # noqa: E402
+from outlay.store import schema_recurring as schema_recurring  # noqa: E402
+from outlay.store import schema_submissions as schema_submissions  # noqa: E402

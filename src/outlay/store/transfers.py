@@ -28,6 +28,15 @@ _IN_STATE = (
     .order_by(transfer.c.ready_at, transfer.c.id)
     .limit(sa.bindparam("most"))
 )
+# Among those that have been mined for longest: what has another effect stays so until a person resolves it.
+MISMATCHED_MAX, _MINED_MAX = 20, 10_000
+_MINED_LONG = sa.select(transfer.c.id).where(transfer.c.state == sa.bindparam("state")).order_by(transfer.c.ready_at)
+_MISMATCHED = (
+    sa.select(transfer)
+    .where(transfer.c.id.in_(_MINED_LONG.limit(_MINED_MAX)), transfer.c.flag == sa.bindparam("flag"))
+    .order_by(transfer.c.ready_at, transfer.c.id)
+    .limit(sa.bindparam("most"))
+)
 # What waits in the queue of a pool only counts for its wallet.
 _OF_WALLET_IN_STATE = _IN_STATE.where(transfer.c.wallet_id == sa.bindparam("wallet_id"), transfer.c.route == Route.LANE)
 # Spelled out, for so are the conditions of the indexes ``transfer_to_send`` and ``transfer_put_off``.
@@ -223,6 +232,11 @@ def in_state(unit: Unit, state: State, *, limit: int, wallet_id: str | None = No
     if wallet_id is None:
         return unit.execute(_IN_STATE, {"state": state, "most": limit}).all()
     return unit.execute(_OF_WALLET_IN_STATE, {"state": state, "most": limit, "wallet_id": wallet_id}).all()
+
+
+def mismatched(unit: Unit) -> Sequence[sa.Row[Any]]:
+    """Return transfers that are final with another effect than was asked for, a few of those that wait longest."""
+    return unit.execute(_MISMATCHED, {"state": State.MINED, "flag": MISMATCH, "most": MISMATCHED_MAX}).all()
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,6 +1,6 @@
 """People and service accounts, their credentials and bearer tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -90,6 +90,12 @@ def find_credential_by_name(unit: Unit, credential_id: str) -> sa.Row[Any] | Non
     return unit.execute(_FIND_CREDENTIAL_BY_NAME, {"credential_id": credential_id}).one_or_none()
 
 
+def has_name(unit: Unit, credential_id: str) -> bool:
+    """Tell whether a credential, also a deleted one, holds this name."""
+    query = sa.select(credential.c.id).where(credential.c.credential_id == credential_id)
+    return unit.execute(query).first() is not None
+
+
 def credentials_of(unit: Unit, user_id: str, *, active_only: bool = False) -> Sequence[sa.Row[Any]]:
     """Return the user's credentials, oldest first."""
     return unit.execute(_ACTIVE_CREDENTIALS_OF if active_only else _CREDENTIALS_OF, {"user_id": user_id}).all()
@@ -105,9 +111,11 @@ def is_of_a_pat(unit: Unit, uuid: str) -> bool:
     return unit.execute(_IS_OF_A_PAT, {"id": uuid}).first() is not None
 
 
-def find_credential_by_key(unit: Unit, public_key: str) -> sa.Row[Any] | None:
-    """Return the credential of a key, in the one form in which keys are stored, or None."""
-    return unit.execute(_CREDENTIAL.where(credential.c.public_key == public_key)).first()
+def is_key_taken(unit: Unit, public_key: str) -> bool:
+    """Tell whether a key, in the one form in which keys are stored, is somebody's or was withdrawn by a recovery."""
+    stays = sa.or_(credential.c.deleted_at.is_(None), credential.c.withdrawn_at.is_not(None))
+    query = sa.select(credential.c.id).where(credential.c.public_key == public_key, stays)
+    return unit.execute(query).first() is not None
 
 
 def update_credential(unit: Unit, uuid: str, **values: Any) -> None:
@@ -131,6 +139,14 @@ def tokens_of(unit: Unit, user_id: str, *, kind: str) -> Sequence[sa.Row[Any]]:
     return unit.execute(query.order_by(token.c.created_at, token.c.id)).all()
 
 
+def last_sessions(unit: Unit, user_ids: Collection[str]) -> dict[str, int]:
+    """Return when each of these people last signed in; who never did is not in it."""
+    query = sa.select(token.c.user_id, sa.func.max(token.c.created_at)).where(
+        token.c.kind == "Token", token.c.user_id.in_(sorted(user_ids))
+    )
+    return {str(user_id): int(at) for user_id, at in unit.execute(query.group_by(token.c.user_id))}
+
+
 def update_token(unit: Unit, token_id: str, **values: Any) -> None:
     """Change columns of a token."""
     unit.execute(sa.update(token).where(token.c.id == token_id).values(**values))
@@ -151,6 +167,12 @@ def move_tokens(unit: Unit, *, from_key: str, to_key: str, user_id: str) -> None
 def revoke_tokens(unit: Unit, user_id: str) -> None:
     """Deactivate all tokens of a user."""
     unit.execute(sa.update(token).where(token.c.user_id == user_id).values(is_active=False))
+
+
+def withdraw_tokens(unit: Unit, user_id: str, *, now: int) -> None:
+    """End all tokens of a user for good."""
+    query = sa.update(token).where(token.c.user_id == user_id, token.c.deleted_at.is_(None))
+    unit.execute(query.values(is_active=False, deleted_at=now))
 
 
 def end_sessions(unit: Unit, user_id: str, *, token_id: str | None = None) -> None:

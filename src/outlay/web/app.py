@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Litestar, MediaType, Request, Response, Router, get
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 
@@ -17,6 +18,10 @@ from outlay.evidence.challenge import normalize_path
 from outlay.signer import KeyMaker
 from outlay.web import contract, errors, openapi
 from outlay.web.body import LIMITS, StrictRequest
+from outlay.web.dashboard import routes as dashboard
+from outlay.web.dashboard.desk import Desk
+from outlay.web.dashboard.home import Lately
+from outlay.web.dashboard.pulse import Pulse
 from outlay.web.dfns.action import ActionController
 from outlay.web.dfns.credential import CredentialController, PatController
 from outlay.web.dfns.identity import ServiceAccountController, SessionController, UserController
@@ -28,6 +33,7 @@ from outlay.web.dfns.webhook import Courier, WebhookController
 from outlay.web.gate import STANDING, ChangeWaits, Gate
 from outlay.web.health import HEALTH, HealthController
 from outlay.web.v1.audit import AuditController
+from outlay.web.v1.batches import BatchController
 from outlay.web.v1.changes import ChangeController
 from outlay.web.v1.events import EventController
 from outlay.web.v1.evidence import EvidenceController
@@ -36,6 +42,7 @@ from outlay.web.v1.mandates import MandateController
 from outlay.web.v1.organization import OrganizationController
 from outlay.web.v1.payouts import PayoutController
 from outlay.web.v1.pools import PoolController
+from outlay.web.v1.recovery import RecoveryController
 from outlay.web.v1.signer import Reconciler, SignerController
 from outlay.web.v1.stops import StopController
 
@@ -61,8 +68,10 @@ CONTROLLERS = (
     SignerController,
     MandateController,
     PayoutController,
+    BatchController,
     ExplanationController,
     PoolController,
+    RecoveryController,
     AuditController,
 )
 
@@ -153,7 +162,8 @@ def create_app(
     async def let_in(request: Request[Any, Any, Any]) -> None:
         assert isinstance(request, StrictRequest)
         await check_path(request)
-        if not request.scope["path"].startswith(HEALTH):  # who watches is not limited: what it costs is bounded
+        # Who watches is not limited, nor is what a page is made of: what these cost is bounded.
+        if not request.scope["path"].startswith((HEALTH, dashboard.STATIC)):
             await gate.count_at_the_door(request)
         if request.method not in READING and not gate.is_open():
             raise Unavailable("the server is recovering: nothing was done, repeat the call in a while")
@@ -162,8 +172,10 @@ def create_app(
     def read_description() -> bytes:
         return description
 
+    desk, pulse, lately = Desk(gate), Pulse(gate), Lately()
     api = Api(
-        route_handlers=[_router(), read_description],
+        route_handlers=[_router(), read_description, dashboard.router()],
+        state=State({"desk": desk}),
         request_class=StrictRequest,
         request_max_body_size=max(LIMITS.values()),
         before_request=let_in,
@@ -173,6 +185,9 @@ def create_app(
             "courier": Provide(lambda: courier, sync_to_thread=False, use_cache=True),
             "chains": Provide(lambda: chains, sync_to_thread=False, use_cache=True),
             "reconciler": Provide(lambda: reconciler, sync_to_thread=False, use_cache=True),
+            "desk": Provide(lambda: desk, sync_to_thread=False, use_cache=True),
+            "pulse": Provide(lambda: pulse, sync_to_thread=False, use_cache=True),
+            "lately": Provide(lambda: lately, sync_to_thread=False, use_cache=True),
         },
         exception_handlers={
             OutlayError: errors.on_outlay_error,

@@ -48,8 +48,15 @@ _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 """Unicode categories of characters that do not show: controls, zero widths, changes of direction, separators."""
 
 
-LIMITS = {CHALLENGE_PATH: CHALLENGE_BODY_MAX, BATCH_PATH: BATCH_BODY_MAX}
+LIMITS = {CHALLENGE_PATH: CHALLENGE_BODY_MAX, BATCH_PATH: BATCH_BODY_MAX, "/v1/batches/check": BATCH_BODY_MAX}
 """Bytes of the bodies that may be longer than others, by path."""
+
+_ROWS_PATH = re.compile(r"/v1/batches/[^/]+/rows")
+
+
+def limit_of(path: str) -> int:
+    """Return how many bytes a body may have that is sent to ``path``."""
+    return BATCH_BODY_MAX if _ROWS_PATH.fullmatch(path) else LIMITS.get(path, BODY_MAX)
 
 
 class StrictRequest(Request[Any, Any, State]):
@@ -67,7 +74,7 @@ class StrictRequest(Request[Any, Any, State]):
         """
         if isinstance(self._body, bytes):
             return self._body
-        limit = LIMITS.get(self.scope["path"], BODY_MAX)
+        limit = limit_of(self.scope["path"])
         too_large = BodyTooLarge(f"is larger than {limit} bytes: send less", field="body")
         if (self.content_length or 0) > limit:
             raise too_large

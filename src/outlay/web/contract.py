@@ -61,18 +61,20 @@ OPERATIONS: tuple[Operation, ...] = (
         "Signing",
         {
             "POST /auth/action/init": "the challenge is a hash over what it is for, good for 15 minutes; it needs no"
-            " row in the database",
+            " row in the database; `preimage` tells what it is the hash of",
             "POST /auth/action": "`Key` and `Fido2` factors, no second factor; the token is good for 5 minutes",
         },
     ),
     *_offered(
         "Login and registration",
         {
-            "POST /auth/login/init": "people with a key or passkey; no `loginCode`",
+            "POST /auth/login/init": "people with a key or passkey; no `loginCode`; a name that nobody has is answered"
+            " like one that somebody has",
             "POST /auth/login": "`Key` and `Fido2` factors, no second factor; the token is good for 8 hours",
             "PUT /auth/logout": "",
             "POST /auth/registration/init": "",
-            "POST /auth/registration": "one first factor of kind `Key`; no second factor, no recovery credential",
+            "POST /auth/registration": "one first factor of kind `Key` or `Fido2`; no second factor, no recovery"
+            " credential",
         },
     ),
     *_absent(
@@ -101,7 +103,8 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     *_absent(
         "Login and registration",
-        "whoever lost every key is removed and invited anew; nothing else brings back an identity",
+        "whoever lost every key is recovered by other people, with `POST /v1/users/{userId}/recovery`; no key is kept"
+        " aside for it",
         """
         POST /auth/recover/user
         POST /auth/recover/user/init
@@ -121,21 +124,16 @@ OPERATIONS: tuple[Operation, ...] = (
         "Credentials",
         {
             "GET /auth/credentials": "",
-            "POST /auth/credentials/init": "kind `Key` only",
-            "POST /auth/credentials": f"kind `Key` only; {_STARTS_OFF.format('a new key')}",
-            "PUT /auth/credentials/activate": _WAITS,
+            "POST /auth/credentials/init": "kinds `Key` and `Fido2`",
+            "POST /auth/credentials": f"kinds `Key` and `Fido2`; {_STARTS_OFF.format('a new one')}",
+            "POST /auth/credentials/code": "for people; good for at most seven days, one open code a person",
+            "POST /auth/credentials/code/init": "kinds `Key` and `Fido2`",
+            "POST /auth/credentials/code/verify": "the credential starts switched off; another of its holder's switches"
+            " it on with `PUT /auth/credentials/activate`",
+            "PUT /auth/credentials/activate": f"may name the `fingerprint` that was compared; {_WAITS}",
             "PUT /auth/credentials/deactivate": "a key does not withdraw itself: another one signs this",
             "DELETE /auth/credentials/{credentialUuid}": "a key does not withdraw itself: another one signs this",
         },
-    ),
-    *_absent(
-        "Credentials",
-        "a key is added with a signature of one that is there already, not with a code",
-        """
-        POST /auth/credentials/code
-        POST /auth/credentials/code/init
-        POST /auth/credentials/code/verify
-        """,
     ),
     *_offered(
         "Users",
@@ -145,7 +143,7 @@ OPERATIONS: tuple[Operation, ...] = (
             " `publicKey` only that key can take the invitation up",
             "GET /auth/users/{userId}": "answers also tell `mayVote`",
             "PUT /auth/users/{userId}/activate": "also vouches for the person's keys: from then on their votes count;"
-            f" {_WAITS}",
+            f" may name the `fingerprints` that were compared; 412 where a recovery left no key; {_WAITS}",
             "PUT /auth/users/{userId}/deactivate": "tokens, signatures and votes stop counting at once",
             "DELETE /auth/users/{userId}": "",
         },

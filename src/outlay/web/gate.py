@@ -33,6 +33,7 @@ from outlay.store import users
 from outlay.store.database import Database, Unit
 from outlay.store.paging import LIMIT_MAX
 from outlay.web.body import StrictRequest
+from outlay.web.cookies import cookie_token
 from outlay.web.limits import Limiter, OverLimit
 from outlay.web.messages import KEYS_MAX, REMEMBERED, Keys, Received, is_message, read_message, receive_message
 from outlay.web.places import Places
@@ -85,12 +86,15 @@ class Gate:
         object.__setattr__(self, "failed_logins", FailedLogins(self.db, self.clock))
 
     def claims(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
-        """Return the verified content of the bearer token.
+        """Return the verified content of the bearer token, sent as a header or, by our own pages, as a cookie.
 
         Raises:
             NotAuthenticated: missing, malformed or not ours.
         """
-        scheme, _, text = request.headers.get("authorization", "").partition(" ")
+        header = request.headers.get("authorization")
+        if header is None and (token := cookie_token(request, origins=self.config.server.origins)):
+            return self.seals.read_token(token)
+        scheme, _, text = (header or "").partition(" ")
         if scheme.lower() != "bearer" or not text.strip():
             raise NotAuthenticated("send your token as authorization: Bearer TOKEN")
         return self.seals.read_token(text.strip())

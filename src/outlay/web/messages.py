@@ -21,12 +21,13 @@ from outlay.evidence.http_signature import (
     check_content_digest,
     read_headers,
 )
+from outlay.evidence.submission import SUBMISSION_PATH
 from outlay.store import users
 from outlay.store.database import Database
 from outlay.web.body import BATCH_PATH, StrictRequest
 
 ROUTES = "/v1/payouts"
-"""Where calls may be signed so: writes below this path."""
+"""Where calls may be signed so: writes below this path, and where files of payouts are submitted."""
 
 KEYS_MAX, REMEMBERED = 10_000, MINUTE
 """How many keys are remembered, and for how long."""
@@ -46,7 +47,8 @@ class Received:
 def is_message(request: Request[Any, Any, Any]) -> bool:
     """Tell whether a call is to be taken for a signed HTTP message."""
     path: str = request.scope["path"]
-    is_ours = path in (ROUTES, BATCH_PATH) or (path.startswith(ROUTES + "/") and path.endswith("/cancel"))
+    is_cancel = path.startswith(ROUTES + "/") and path.endswith("/cancel")
+    is_ours = is_cancel or path in (ROUTES, BATCH_PATH, SUBMISSION_PATH)
     return request.method == "POST" and is_ours and "signature-input" in request.headers
 
 

@@ -15,7 +15,15 @@ from litestar.openapi.config import OpenAPIConfig
 from outlay import __version__
 from outlay.core import errors, ids
 from outlay.core.event import EVENT_KINDS
-from outlay.web.v1 import audit_shapes, event_data, event_shapes, mandate_shapes, payout_shapes, pool_shapes
+from outlay.web.v1 import (
+    audit_shapes,
+    batch_shapes,
+    event_data,
+    event_shapes,
+    mandate_shapes,
+    payout_shapes,
+    pool_shapes,
+)
 from outlay.web.wire import (
     ADDRESS,
     ANY_OBJECT,
@@ -41,6 +49,8 @@ OPEN = frozenset(
         "/health/ready",
         "/v1/health",
         "/v1/webhook-key",
+        "/auth/credentials/code/init",
+        "/auth/credentials/code/verify",
         "/auth/login/init",
         "/auth/login",
         "/auth/registration/init",
@@ -54,6 +64,7 @@ UNSIGNED = OPEN | {
     "/auth/credentials/init",
     "/auth/logout",
     "/auth/registration",
+    *batch_shapes.UNSIGNED,
 }
 """Writes that need no user action."""
 
@@ -71,7 +82,7 @@ _PREFIXES = {
     "event": ids.DELIVERY,
     "change": ids.CHANGE,
     "freeze": ids.FREEZE,
-    "mandate": ids.MANDATE,
+    "mandate": f"({ids.MANDATE}|{ids.SCHEDULE})",
     "pool": ids.POOL,
     "payout": ids.TRANSFER,
     "batch": ids.BATCH,
@@ -79,6 +90,8 @@ _PREFIXES = {
 _PARAMETER, _SUFFIX = re.compile(r"\{(\w+)_(id|uuid)\}"), re.compile(r"(Id|Uuid)$")
 _NAMING = (
     "/v1/payouts",
+    "/v1/batches",
+    "/v1/batches/check",
     "/v1/assets/unfreeze",
     "/v1/networks/unfreeze",
     "/auth/credentials/activate",
@@ -112,7 +125,12 @@ QUERIES: Mapping[tuple[str, str], Mapping[str, Schema]] = {
         "approverId": USER,
     },
     ("get", "/v1/changes"): {**_PAGED, "status": one_of("Pending", "Applied", "Failed", "Rejected")},
-    ("get", "/v1/mandates"): {**_PAGED, "status": one_of("Active", "Archived")},
+    ("get", "/v1/mandates"): {
+        **_PAGED,
+        "status": one_of("Active", "Archived"),
+        "kind": {**one_of("Recurring", "Refill"), "description": "Refill: all that fill wallets"},
+    },
+    ("get", "/v1/mandates/{mandateId}/runs"): {**_PAGED, "status": one_of("Due", "Made", "Missed")},
     ("get", "/v1/pools"): _PAGED,
     ("get", "/v1/mandates/{mandateId}/proposals"): {
         **_PAGED,
@@ -120,6 +138,7 @@ QUERIES: Mapping[tuple[str, str], Mapping[str, Schema]] = {
     },
     ("get", "/webhooks"): _PAGED,
     **audit_shapes.QUERIES,
+    **batch_shapes.QUERIES,
     **payout_shapes.QUERIES,
     **event_shapes.QUERIES,
     ("get", "/webhooks/{webhookId}/events"): {**_PAGED, "kind": one_of(*EVENT_KINDS), "deliveryFailed": FLAG},
@@ -135,6 +154,9 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("get", "/auth/credentials"): members({"items": list_of(ref("Credential"))}),
     ("post", "/auth/credentials/init"): ref("CredentialChallenge"),
     ("post", "/auth/credentials"): ref("Credential"),
+    ("post", "/auth/credentials/code"): exactly({"code": TEXT, "expiration": TEXT}),
+    ("post", "/auth/credentials/code/init"): ref("CredentialChallenge"),
+    ("post", "/auth/credentials/code/verify"): ref("Credential"),
     ("put", "/auth/credentials/activate"): members({"message": TEXT}),
     ("put", "/auth/credentials/deactivate"): members({"message": TEXT}),
     ("delete", "/auth/credentials/{credentialUuid}"): exactly({}),
@@ -156,6 +178,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("put", "/auth/users/{userId}/activate"): ref("User"),
     ("put", "/auth/users/{userId}/deactivate"): ref("User"),
     ("delete", "/auth/users/{userId}"): ref("User"),
+    ("post", "/v1/users/{userId}/recovery"): exactly({"user": ref("User"), "code": TEXT, "expiration": TEXT}),
     ("get", "/auth/service-accounts"): members({"items": list_of(ref("ServiceAccount"))}),
     ("post", "/auth/service-accounts"): ref("ServiceAccount"),
     ("get", "/auth/service-accounts/{userId}"): ref("ServiceAccount"),
@@ -223,6 +246,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("post", "/v1/mandates"): ref("Mandate"),
     ("get", "/v1/mandates/{mandateId}"): ref("Mandate"),
     ("get", "/v1/mandates/{mandateId}/proposals"): page("RefillProposal"),
+    ("get", "/v1/mandates/{mandateId}/runs"): page("MandateRun", mandate_shapes.NEXT),
     ("post", "/v1/mandates/{mandateId}/archive"): ref("Mandate"),
     ("get", "/v1/pools"): page("Pool"),
     ("post", "/v1/pools"): ref("Pool"),
@@ -236,6 +260,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("get", "/v1/evidence/transfers/{transferId}"): ref("PayoutProof"),
     ("get", "/v1/ledger"): members({"accounts": list_of(ANY_OBJECT)}),
     **audit_shapes.ANSWERS,
+    **batch_shapes.ANSWERS,
     **payout_shapes.ANSWERS,
     **event_shapes.ANSWERS,
 }
@@ -271,6 +296,8 @@ MAY_WAIT = frozenset(
 
 EXTRA_BODIES: Mapping[tuple[str, str], Schema] = {
     ("put", "/auth/service-accounts/{userId}/deactivate"): exactly({}, {"force": FLAG}),
+    ("put", "/auth/users/{userId}/activate"): exactly({}, {"fingerprints": list_of(TEXT)}),
+    ("post", "/v1/users/{userId}/recovery"): exactly({}, {"reason": TEXT}),
 }
 """Bodies that a route reads by itself."""
 
@@ -290,6 +317,7 @@ _REFUSALS = {
 EVERY_BODY = {
     **BODIES,
     **audit_shapes.BODIES,
+    **batch_shapes.BODIES,
     **mandate_shapes.BODIES,
     **payout_shapes.BODIES,
     **pool_shapes.BODIES,
@@ -298,6 +326,7 @@ EVERY_BODY = {
 EVERY_OBJECT = {
     **OBJECTS,
     **audit_shapes.OBJECTS,
+    **batch_shapes.OBJECTS,
     **mandate_shapes.OBJECTS,
     **payout_shapes.OBJECTS,
     **pool_shapes.OBJECTS,
@@ -388,7 +417,7 @@ def _operation(method: str, path: str, raw: dict[str, Any]) -> dict[str, Any]:
     refusals = {str(status): {"$ref": f"#/components/responses/{status}"} for status in _statuses(method, path)}
     success: dict[str, Any] = {
         "description": "Done" if method != "get" else "Found",
-        "content": {"application/json": {"schema": ANSWERS.get(key, ANY_OBJECT)}},
+        "content": {batch_shapes.FILES.get(key, "application/json"): {"schema": ANSWERS.get(key, ANY_OBJECT)}},
     }
     waits = {}
     if key in MAY_WAIT:
@@ -419,7 +448,7 @@ def _security(method: str, path: str) -> list[dict[str, list[str]]]:
     message: dict[str, list[str]] = {"httpSignature": []}
     if (method, path) in payout_shapes.ONLY_MESSAGES:
         return [message]
-    return [both, message] if (method, path) in payout_shapes.MESSAGES else [both]
+    return [both, message] if (method, path) in payout_shapes.MESSAGES | batch_shapes.MESSAGES else [both]
 
 
 def _statuses(method: str, path: str) -> list[int]:

@@ -97,7 +97,8 @@ def page(name: str, extra: Mapping[str, Schema] | None = None) -> Schema:
 
 
 USER, WALLET, POLICY = an_id(ids.USER), an_id(ids.WALLET), an_id(ids.POLICY)
-_ASKER: Schema = {"anyOf": [USER, an_id(ids.MANDATE)], "description": "a mandate asks for its refills by itself"}
+MANDATE = an_id(f"({ids.MANDATE}|{ids.SCHEDULE})")
+_ASKER: Schema = {"anyOf": [USER, MANDATE], "description": "a mandate asks for its refills and runs by itself"}
 _TAG: Schema = {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9:_./ -]{0,62}[A-Za-z0-9])?$"}
 _TAGS = list_of(_TAG, least=1, most=50)
 _LIMIT: Schema = {
@@ -212,7 +213,8 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
     "ApplyConfig": {"moneySettings": ANY_OBJECT},
     "ArchivePermission": {"isArchived": {"const": True}},
     "CreateAssignment": {"identityId": USER},
-    "CreateCredential": {"credentialKind": one_of("Key"), "credentialInfo": _ATTESTED},
+    "CreateCredential": {"credentialKind": one_of("Key", "Fido2"), "credentialInfo": _ATTESTED},
+    "CodeInit": {"credentialKind": one_of("Key", "Fido2")},
     "CreatePat": {
         "publicKey": {**PUBLIC_KEY, "description": "Ed25519, P-256, secp256k1, or RSA of at least 2048 bits"},
         "permissionId": {**an_id(ids.PERMISSION), "description": "what the token may do at most"},
@@ -225,7 +227,7 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
         "permissionId": an_id(ids.PERMISSION),
         "daysValid": {"minimum": 1, "maximum": 730},
     },
-    "CredentialInit": {"kind": one_of("Key")},
+    "CredentialInit": {"kind": one_of("Key", "Fido2")},
     "CredentialName": {"credentialUuid": an_id(ids.CREDENTIAL)},
     "CreateUser": {
         "email": {"format": "email", "maxLength": 254},
@@ -245,7 +247,7 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
     "Login": {"firstFactor": _FACTOR},
     "NativeTransfer": _TRANSFER_MEMBERS,
     "NewCredential": {
-        "credentialKind": one_of("Key"),
+        "credentialKind": one_of("Key", "Fido2"),
         "credentialInfo": _ATTESTED,
     },
     "PolicyBody": {
@@ -340,7 +342,7 @@ OBJECTS: Mapping[str, Schema] = {
         }
     ),
     "CredentialChallenge": members(
-        {"kind": one_of("Key"), "challenge": TEXT, "challengeIdentifier": TEXT, "user": members({"id": USER})}
+        {"kind": one_of("Key", "Fido2"), "challenge": TEXT, "challengeIdentifier": TEXT, "user": members({"id": USER})}
     ),
     "AccessToken": members(
         {
@@ -466,7 +468,7 @@ OBJECTS: Mapping[str, Schema] = {
             "dateConfirmed": WHEN,
             "approvalId": an_id(ids.APPROVAL),
             "externalId": TEXT,
-            "mandateId": {**an_id(ids.MANDATE), "description": "of a refill"},
+            "mandateId": {**MANDATE, "description": "of a refill, or a recurring payout"},
             "poolId": {**an_id(ids.POOL), "description": "of a payout that names a pool"},
             "replacementId": {**an_id(ids.TRANSACTION), "description": "the cancellation, or the newest speed-up"},
             "details": members({"nonce": WHOLE, "attempts": list_of(_ATTEMPT, least=1)}),

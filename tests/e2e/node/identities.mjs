@@ -62,6 +62,23 @@ for (const kind of keyKinds) {
   credentials.push({ kind, challenge, made, off, on, after: await mine.listCredentials() })
 }
 
+// A key from a place where none of the person's is, with a code; another of theirs switches it on
+
+const owner = client(who).auth
+const withCode = await owner.createCredentialCode({ body: { expiration: Math.floor(Date.now() / 1000) + 600 } })
+const elsewhere = await anonymous.createCredentialChallengeWithCode({ body: { credentialKind: 'Key', code: withCode.code } })
+const device = { ...newKey('P-256'), credentialId: 'another device' }
+const onDevice = await anonymous.createCredentialWithCode({
+  body: {
+    credentialKind: 'Key',
+    credentialInfo: attest(device, elsewhere.challenge),
+    credentialName: 'another device',
+    challengeIdentifier: elsewhere.challengeIdentifier,
+  },
+})
+const switchedOn = await owner.activateCredential({ body: { credentialUuid: onDevice.credentialUuid } })
+await owner.deactivateCredential({ body: { credentialUuid: onDevice.credentialUuid } })
+
 // Personal access tokens
 
 const operations = ['Auth:Pats:Create', 'Permissions:Read', 'Wallets:Read', 'Wallets:Update']
@@ -122,6 +139,6 @@ for (const kind of keyKinds) {
 }
 
 output({
-  ...{ userId, opened, registered, vouched, everybody, endUsers, credentials, heldId: held.id, tokens },
+  ...{ userId, opened, registered, vouched, everybody, endUsers, credentials, heldId: held.id, tokens, onDevice, switchedOn },
   ...{ loggedOut, afterLogout, deactivated, seen, removed, remaining, accounts },
 })

@@ -1,14 +1,15 @@
 """User-action signing: a challenge derived from the intended call, exchanged for a single-use token."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 from litestar import Controller, post
 
-from outlay.actions.act import CHALLENGE_LIFE, TOKEN_LIFE, credential_of, signing_keys
+from outlay.actions.act import CHALLENGE_LIFE, TOKEN_LIFE, credential_of, origins_for, signing_keys
 from outlay.actions.organization import open_action
 from outlay.core.errors import ActionSignatureInvalid, BodyTooLarge, InvalidInput
-from outlay.evidence.assertion import Assertion, parse_assertion, verify_assertion
+from outlay.evidence.assertion import FIDO2, KEY, Assertion, parse_assertion, verify_assertion
 from outlay.evidence.challenge import METHODS, Preimage, action_challenge, normalize_path
 from outlay.store import users
 from outlay.store.database import Unit
@@ -35,17 +36,23 @@ class ActionSign(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     secondFactor: dict[str, Any] | None = None
 
 
-def challenge_answer(challenge: str, identifier: str, keys: list[Any], relying_party: str) -> dict[str, Any]:
-    """Return the contract's challenge object."""
-    listed = [{"type": "public-key", "id": key.credential_id} for key in keys]
+def named(keys: Iterable[Any], kind: str) -> list[dict[str, str]]:
+    """Return the credentials of one kind as the contract lists them."""
+    return [{"type": "public-key", "id": key.credential_id} for key in keys if key.kind == kind]
+
+
+def challenge_answer(challenge: str, identifier: str, keys: Sequence[Any], relying_party: str) -> dict[str, Any]:
+    """Return the contract's challenge object; ``keys`` may answer it."""
     return {
         "challenge": challenge,
         "challengeIdentifier": identifier,
         "rp": {"id": relying_party, "name": "Outlay"},
-        "supportedCredentialKinds": [{"kind": "Key", "factor": "first", "requiresSecondFactor": False}],
+        "supportedCredentialKinds": [
+            {"kind": kind, "factor": "first", "requiresSecondFactor": False} for kind in (KEY, FIDO2)
+        ],
         "userVerification": "required",
         "attestation": "none",
-        "allowCredentials": {"key": listed, "webauthn": []},
+        "allowCredentials": {"key": named(keys, KEY), "webauthn": named(keys, FIDO2)},
         "externalAuthenticationUrl": "",
     }
 
@@ -92,7 +99,9 @@ class ActionController(Controller):
 
         preimage, keys = await gate.read(request, None, open_)
         identifier = gate.seals.seal(CHALLENGE, {"preimage": preimage.document()})
-        return challenge_answer(action_challenge(preimage), identifier, keys, gate.config.server.relying_party)
+        answer = challenge_answer(action_challenge(preimage), identifier, keys, gate.config.server.relying_party)
+        # What the challenge is the hash of: whoever signs can compare it with what they mean to sign.
+        return {**answer, "preimage": preimage.document()}
 
     @post("/auth/action", status_code=200, summary="Exchange a signed challenge for a token")
     async def sign(self, request: StrictRequest, data: ActionSign, gate: Gate) -> dict[str, Any]:
@@ -124,7 +133,7 @@ def _check(unit: Unit, user_id: str, preimage: Preimage, assertion: Assertion, g
     key = users.find_credential_by_name(unit, assertion.cred_id)
     if key is None or key.user_id != user_id or not key.is_active or key.id not in preimage.credentials:
         raise ActionSignatureInvalid("this credential was not offered by the challenge")
-    origins = gate.config.server.origins
+    origins = origins_for(preimage, gate.config)
     verify_assertion(assertion, credential_of(key, origins=origins), action_challenge(preimage), origins=origins)
     uuid: str = key.id
     return uuid

@@ -1,18 +1,31 @@
 """The caller's own keys and personal access tokens."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from litestar import Controller, delete, get, post, put
 
-from outlay.actions import credentials, pats, present
-from outlay.actions.act import PAT, Act
-from outlay.core.errors import InvalidInput
-from outlay.evidence.challenge import CredentialPreimage, credential_challenge
+from outlay.actions import codes, credentials, pats, present
+from outlay.actions.act import PAT, Act, Caller
+from outlay.core.errors import InvalidInput, NotAuthenticated, Refused
+from outlay.evidence.assertion import FIDO2
+from outlay.evidence.challenge import (
+    CredentialPreimage,
+    RegistrationPreimage,
+    credential_challenge,
+    registration_challenge,
+)
+from outlay.evidence.passkey import ALGORITHMS as PASSKEY_ALGORITHMS
 from outlay.store import organizations, users
+from outlay.store.database import Row, Unit
 from outlay.web.body import Label, StrictRequest
-from outlay.web.dfns.identity import ALGORITHMS
+from outlay.web.dfns.action import named
+from outlay.web.dfns.identity import ALGORITHMS, SELECTION
 from outlay.web.gate import CREDENTIAL, Gate
+
+CODE = "credential-code"
+"""What challenges that begin with a code are sealed for."""
 
 OWN: tuple[str, ...] = ()
 """Calls about the caller's own keys and tokens need no operation; personal access tokens may not make them."""
@@ -38,10 +51,29 @@ class CreateCredential(Body):
     encryptedPrivateKey: str | None = None
 
 
+class CreateCode(Body):
+    """Until when a code shall be good: a date, or seconds since 1970."""
+
+    expiration: str | int
+
+
+class CodeInit(Body):
+    """A code, and which kind of credential is to be registered with it."""
+
+    credentialKind: str
+    code: str
+
+
 class CredentialName(Body):
     """One of the caller's own keys."""
 
     credentialUuid: str
+
+
+class ActivateCredential(CredentialName):
+    """The same, and the fingerprint that its holder compared."""
+
+    fingerprint: str | None = None
 
 
 class CreatePat(Body):
@@ -60,6 +92,31 @@ class UpdatePat(Body):
 
     name: Label | None = None
     externalId: Label | None = None
+
+
+def _parameters(kind: str) -> list[dict[str, Any]]:
+    """Return what a new credential of a kind may sign with, as the contract lists it."""
+    numbers = PASSKEY_ALGORITHMS if kind == FIDO2 else ALGORITHMS
+    return [{"type": "public-key", "alg": number} for number in numbers]
+
+
+def _challenge_answer(
+    gate: Gate, kind: str, user: Row, held: Sequence[Row], *, challenge: str, identifier: str
+) -> dict[str, Any]:
+    """Return what a new credential of ``user``, who has ``held``, answers."""
+    answer = {
+        "kind": kind,
+        "user": {"id": user.id, "name": user.username, "displayName": user.name},
+        "challengeIdentifier": identifier,
+        "temporaryAuthenticationToken": identifier,  # its deprecated name
+        "challenge": challenge,
+        "rp": {"id": gate.config.server.relying_party, "name": "Outlay"},
+        "attestation": "none",
+        "pubKeyCredParams": _parameters(kind),
+    }
+    if kind == FIDO2:
+        answer |= {"authenticatorSelection": SELECTION, "excludeCredentials": named(held, FIDO2)}
+    return answer
 
 
 class CredentialController(Controller):
@@ -82,24 +139,17 @@ class CredentialController(Controller):
     @post("/init", status_code=200, summary="Begin to add a credential")
     async def begin(self, request: StrictRequest, data: CredentialInit, gate: Gate) -> dict[str, Any]:
         """Return the challenge that the new key has to answer."""
-        if data.kind != "Key":
-            raise InvalidInput('only credentials of kind "Key" are offered', field="kind")
-        preimage, user = await gate.read(
-            request,
-            None,
-            lambda unit, caller: credentials.begin(unit, now=gate.clock.now(), entropy=gate.entropy, caller=caller),
-        )
+        if data.kind not in credentials.KINDS:
+            raise InvalidInput("must be Key or Fido2", field="kind")
+
+        def begin(unit: Unit, caller: Caller) -> tuple[CredentialPreimage, Row, Sequence[Row]]:
+            preimage, user = credentials.begin(unit, now=gate.clock.now(), entropy=gate.entropy, caller=caller)
+            return preimage, user, users.own_keys_of(unit, user.id)
+
+        preimage, user, held = await gate.read(request, None, begin)
         identifier = gate.seals.seal(CREDENTIAL, preimage.document())
-        return {
-            "kind": "Key",
-            "user": {"id": user.id, "name": user.username, "displayName": user.name},
-            "challengeIdentifier": identifier,
-            "temporaryAuthenticationToken": identifier,  # its deprecated name
-            "challenge": credential_challenge(preimage),
-            "rp": {"id": gate.config.server.relying_party, "name": "Outlay"},
-            "attestation": "none",
-            "pubKeyCredParams": [{"type": "public-key", "alg": number} for number in ALGORITHMS],
-        }
+        challenge = credential_challenge(preimage)
+        return _challenge_answer(gate, data.kind, user, held, challenge=challenge, identifier=identifier)
 
     @post(status_code=200, summary="Add a credential")
     async def create(self, request: StrictRequest, data: CreateCredential, gate: Gate) -> dict[str, Any]:
@@ -117,10 +167,54 @@ class CredentialController(Controller):
 
         return await gate.write(request, OWN, create)
 
+    @post("/code", status_code=200, summary="Get a code for another device")
+    async def create_code(self, request: StrictRequest, data: CreateCode, gate: Gate) -> dict[str, Any]:
+        """Give a one-time code by which the caller registers a credential on another device; it is told once."""
+        return await gate.write(request, OWN, lambda act: codes.create(act, expiration=data.expiration))
+
+    @post("/code/init", status_code=200, summary="Begin to add a credential with a code")
+    async def begin_with_code(self, request: StrictRequest, data: CodeInit, gate: Gate) -> dict[str, Any]:
+        """Return the challenge that the new credential has to answer, to whoever holds a code."""
+        if data.credentialKind not in credentials.KINDS:
+            raise InvalidInput("must be Key or Fido2", field="credentialKind")
+
+        def begin(unit: Unit) -> tuple[RegistrationPreimage, Row, Sequence[Row]]:
+            preimage, user = codes.begin(unit, now=gate.clock.now(), entropy=gate.entropy, code=data.code)
+            return preimage, user, users.own_keys_of(unit, user.id)
+
+        preimage, user, held = await gate.db.read(begin)
+        identifier = gate.seals.seal(CODE, {"preimage": preimage.document(), "code": data.code})
+        challenge = registration_challenge(preimage)
+        return _challenge_answer(gate, data.credentialKind, user, held, challenge=challenge, identifier=identifier)
+
+    @post("/code/verify", status_code=200, summary="Add a credential with a code")
+    async def create_with_code(self, request: StrictRequest, data: CreateCredential, gate: Gate) -> dict[str, Any]:
+        """Register a credential, switched off: another of its holder's, or an admin, switches it on."""
+        try:
+            sealed = gate.seals.open(CODE, data.challengeIdentifier)
+        except Refused as error:
+            raise NotAuthenticated("begin with POST /auth/credentials/code/init") from error
+        preimage = RegistrationPreimage.from_document(sealed["preimage"])
+        return await gate.db.write(
+            lambda unit: codes.take_up(
+                unit,
+                now=gate.clock.now(),
+                entropy=gate.entropy,
+                preimage=preimage,
+                code=sealed["code"],
+                server=gate.config.server,
+                kind=data.credentialKind,
+                info=data.credentialInfo,
+                name=data.credentialName,
+            )
+        )
+
     @put("/activate", summary="Switch a credential on")
-    async def activate(self, request: StrictRequest, data: CredentialName, gate: Gate) -> dict[str, Any]:
-        """Switch a key of the caller's on again."""
-        return await gate.write(request, OWN, lambda act: credentials.activate(act, data.credentialUuid))
+    async def activate(self, request: StrictRequest, data: ActivateCredential, gate: Gate) -> dict[str, Any]:
+        """Switch a key of the caller's on; with its fingerprint, only if that is the key's."""
+        return await gate.write(
+            request, OWN, lambda act: credentials.activate(act, data.credentialUuid, compared=data.fingerprint)
+        )
 
     @put("/deactivate", summary="Switch a credential off")
     async def deactivate(self, request: StrictRequest, data: CredentialName, gate: Gate) -> dict[str, Any]:

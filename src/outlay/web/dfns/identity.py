@@ -1,11 +1,13 @@
 """Users, service accounts, registration and login."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from litestar import Controller, delete, get, post, put
 
 from outlay.actions import people, present
+from outlay.actions.decoy import made_up_login
 from outlay.core.errors import InvalidInput, NotAuthenticated, NotFound, Refused
 from outlay.evidence.assertion import parse_assertion
 from outlay.evidence.challenge import (
@@ -14,13 +16,18 @@ from outlay.evidence.challenge import (
     login_challenge,
     registration_challenge,
 )
+from outlay.evidence.passkey import ALGORITHMS as PASSKEY_ALGORITHMS
 from outlay.store import organizations, users
+from outlay.store.database import Unit
 from outlay.web.body import Label, StrictRequest
 from outlay.web.dfns.action import challenge_answer
 from outlay.web.gate import LOGIN, REGISTRATION, Gate, page_arguments, query_text
 
 ALGORITHMS = (-8, -7, -47, -257)
 """COSE numbers of Ed25519, ECDSA on P-256 and on secp256k1, and RSA PKCS#1 with SHA-256."""
+
+SELECTION = {"residentKey": "required", "requireResidentKey": True, "userVerification": "required"}
+"""What a passkey's authenticator must do: keep it, and check who uses it."""
 
 USER_KINDS = ("CustomerEmployee", "EndUser", "TenantUser")
 """Kinds of people in the contract. Here everybody is of the first."""
@@ -203,6 +210,14 @@ def _read_force(payload: dict[str, Any]) -> None:
             raise InvalidInput("this call takes no body but {force: true or false}", field=name)
 
 
+def _read_compared(payload: dict[str, Any]) -> list[str] | None:
+    """Return the fingerprints that whoever vouches for keys compared, if the call names them."""
+    for name, value in payload.items():
+        if name != "fingerprints" or not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise InvalidInput("this call takes no body but {fingerprints: [those that were compared]}", field=name)
+    return payload.get("fingerprints")
+
+
 class UserController(Controller):
     """``/auth/users``."""
 
@@ -253,9 +268,11 @@ class UserController(Controller):
     @put("/{user_id:str}/activate", summary="Switch a user on and vouch for their keys")
     async def activate(self, request: StrictRequest, user_id: str, gate: Gate) -> dict[str, Any]:
         """Switch a person on; from now on their votes count."""
-        await request.expect_empty()
+        compared = _read_compared(await request.payload())
         return await gate.write(
-            request, "Auth:Users:Activate", lambda act: people.activate(act, user_id, service_account=False)
+            request,
+            "Auth:Users:Activate",
+            lambda act: people.activate(act, user_id, service_account=False, compared=compared),
         )
 
     @put("/{user_id:str}/deactivate", summary="Switch a user off")
@@ -273,6 +290,40 @@ class UserController(Controller):
         return await gate.write(
             request, "Auth:Users:Delete", lambda act: people.delete(act, user_id, service_account=False)
         )
+
+
+async def open_session(gate: Gate, data: Login) -> dict[str, Any]:
+    """Return the claims of a new session's token, for an answered login challenge.
+
+    Raises:
+        Refused: the answer is wrong, too late, or was used.
+    """
+    preimage = LoginPreimage.from_document(gate.seals.open(LOGIN, data.challengeIdentifier))
+    assertion = parse_assertion(data.firstFactor)
+    # Verified in a read first: of wrong answers only a few get to the one writer, as entries of the audit log.
+    try:
+        await gate.db.read(
+            lambda unit: people.check_login(
+                unit,
+                now=gate.clock.now(),
+                preimage=preimage,
+                assertion=assertion,
+                origins=gate.config.server.origins,
+            )
+        )
+    except Refused:
+        await gate.failed_logins.note(preimage.identity)
+        raise
+    return await gate.db.write(
+        lambda unit: people.log_in(
+            unit,
+            now=gate.clock.now(),
+            entropy=gate.entropy,
+            preimage=preimage,
+            assertion=assertion,
+            origins=gate.config.server.origins,
+        )
+    )
 
 
 class SessionController(Controller):
@@ -301,14 +352,10 @@ class SessionController(Controller):
             "user": {"id": row.id, "name": row.username, "displayName": row.name},
             "challenge": registration_challenge(preimage),
             "rp": {"id": gate.config.server.relying_party, "name": "Outlay"},
-            "supportedCredentialKinds": {"firstFactor": ["Key"], "secondFactor": []},
-            "authenticatorSelection": {
-                "residentKey": "required",
-                "requireResidentKey": True,
-                "userVerification": "required",
-            },
+            "supportedCredentialKinds": {"firstFactor": ["Key", "Fido2"], "secondFactor": []},
+            "authenticatorSelection": SELECTION,
             "attestation": "none",
-            "pubKeyCredParams": [{"type": "public-key", "alg": number} for number in ALGORITHMS],
+            "pubKeyCredParams": [{"type": "public-key", "alg": number} for number in PASSKEY_ALGORITHMS],
             "excludeCredentials": [],
             "otpUrl": "",
         }
@@ -330,6 +377,7 @@ class SessionController(Controller):
                 entropy=gate.entropy,
                 preimage=preimage,
                 code=sealed["code"],
+                server=gate.config.server,
                 credential_kind=offered.credentialKind,
                 credential_info=offered.credentialInfo,
                 credential_name=offered.credentialName,
@@ -338,45 +386,28 @@ class SessionController(Controller):
 
     @post("/login/init", status_code=200, summary="Begin a login")
     async def begin_login(self, request: StrictRequest, data: LoginInit, gate: Gate) -> dict[str, Any]:
-        """Return a login challenge."""
-        preimage, keys = await gate.db.read(
-            lambda unit: people.begin_login(
-                unit, now=gate.clock.now(), entropy=gate.entropy, username=data.username, org_id=data.orgId
-            )
-        )
+        """Return a login challenge; a name that nobody has gets one too, which nobody can answer."""
+        now = gate.clock.now()
+
+        def begin(unit: Unit) -> tuple[LoginPreimage, Sequence[Any]]:
+            try:
+                return people.begin_login(
+                    unit, now=now, entropy=gate.entropy, username=data.username, org_id=data.orgId
+                )
+            except NotAuthenticated:
+                org = organizations.get(unit)
+                return made_up_login(
+                    gate.seals.derive, org=org.id, username=data.username, now=now, entropy=gate.entropy
+                )
+
+        preimage, keys = await gate.db.read(begin)
         identifier = gate.seals.seal(LOGIN, preimage.document())
         return challenge_answer(login_challenge(preimage), identifier, keys, gate.config.server.relying_party)
 
     @post("/login", status_code=200, summary="Log in")
     async def log_in(self, request: StrictRequest, data: Login, gate: Gate) -> dict[str, Any]:
         """Return a bearer token that lives eight hours."""
-        preimage = LoginPreimage.from_document(gate.seals.open(LOGIN, data.challengeIdentifier))
-        assertion = parse_assertion(data.firstFactor)
-        # Verified in a read first: of wrong answers only a few get to the one writer, as entries of the audit log.
-        try:
-            await gate.db.read(
-                lambda unit: people.check_login(
-                    unit,
-                    now=gate.clock.now(),
-                    preimage=preimage,
-                    assertion=assertion,
-                    origins=gate.config.server.origins,
-                )
-            )
-        except Refused:
-            await gate.failed_logins.note(preimage.identity)
-            raise
-        claims = await gate.db.write(
-            lambda unit: people.log_in(
-                unit,
-                now=gate.clock.now(),
-                entropy=gate.entropy,
-                preimage=preimage,
-                assertion=assertion,
-                origins=gate.config.server.origins,
-            )
-        )
-        return {"token": gate.seals.sign_token(claims)}
+        return {"token": gate.seals.sign_token(await open_session(gate, data))}
 
     @put("/logout", status_code=200, summary="Log out")
     async def log_out(self, request: StrictRequest, data: Logout, gate: Gate) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from typing import Any
 from litestar import Controller, get, post
 
 from outlay.actions import audit
+from outlay.actions.audit import SEQ_MAX
 from outlay.core.errors import InvalidInput
 from outlay.core.event import read_iso
-from outlay.store import audit as rows
 from outlay.store.paging import LIMIT_DEFAULT
 from outlay.web.body import StrictRequest
 from outlay.web.dfns.identity import Body
@@ -15,7 +15,6 @@ from outlay.web.gate import Gate, page_arguments, query_text
 
 OLDEST, NEWEST = "oldest", "newest"
 TEXT_MAX = 160
-SEQ_MAX = 2**53 - 1
 
 
 class ExportAudit(Body):
@@ -48,25 +47,21 @@ class AuditController(Controller):
         page = page_arguments(request)
         named = {name: _name(request, name) for name in ("actor", "subject", "action")}
         since, until = (_instant(request, name) for name in ("from", "to"))
-        bounds = {name: _number(query_text(request, name), name) for name in ("first", "last")}
-        token = _number(page["token"], "paginationToken")
+        bounds = {name: number_of(query_text(request, name), name) for name in ("first", "last")}
+        token = number_of(page["token"], "paginationToken")
 
         def read(unit: Any, _caller: Any) -> dict[str, Any]:
-            newest = rows.head(unit)
-            low, high = bounds["first"] or 1, bounds["last"] or SEQ_MAX
-            high = min(high, 0 if newest is None else newest.seq)
-            if since is not None:
-                low = max(low, rows.first_since(unit, since))
-            if until is not None:
-                high = min(high, rows.first_since(unit, until) - 1)
-            if token is not None:
-                low, high = (max(low, token), high) if order == OLDEST else (low, min(high, token))
-            limit = page["limit"] or LIMIT_DEFAULT
-            found, following = rows.page(
-                unit, first=low, last=high, limit=limit, is_oldest_first=order == OLDEST, **named
+            return audit.page(
+                unit,
+                limit=page["limit"] or LIMIT_DEFAULT,
+                token=token,
+                is_oldest_first=order == OLDEST,
+                first=bounds["first"],
+                last=bounds["last"],
+                since=since,
+                until=until,
+                **named,
             )
-            answer: dict[str, Any] = {"items": [audit.document(row) for row in found]}
-            return answer if following is None else {**answer, "nextPageToken": str(following)}
 
         return await gate.read(request, "Audit:Read", read)
 
@@ -100,7 +95,7 @@ def _instant(request: StrictRequest, name: str) -> int | None:
     return None if text is None else read_iso(text, field=name)
 
 
-def _number(text: str | None, name: str) -> int | None:
+def number_of(text: str | None, name: str) -> int | None:
     if text is None:
         return None
     is_whole = text.isascii() and text.isdecimal() and len(text) <= 16

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from outlay.actions.audit import REASON_MAX
-from outlay.web.v1.audit import NEWEST, OLDEST, SEQ_MAX, TEXT_MAX
+from outlay.actions.audit import REASON_MAX, SEQ_MAX
+from outlay.web.v1.audit import NEWEST, OLDEST, TEXT_MAX
 from outlay.web.wire import ANY_OBJECT, FLAG, TEXT, WHEN, WHOLE, Schema, exactly, list_of, members, one_of, ref
 
 _NUMBER: Schema = {"type": "integer", "minimum": 1, "maximum": SEQ_MAX}

@@ -123,6 +123,20 @@ DATA: Mapping[str, Schema] = {
             )
         }
     ),
+    "price.stale": members(
+        {
+            "price": members(
+                {
+                    "symbol": TEXT,
+                    "reason": one_of("stale", "off"),
+                    "ageSeconds": {**WHOLE, "description": "since a live price was told"},
+                    "fixed": {**TEXT, "description": "dollars, as signed: what payouts are judged by"},
+                },
+                {"live": {**TEXT, "description": "dollars, as told last"}},
+            )
+        }
+    ),
+    "mandate.run.missed": members({"run": ref("MandateRun")}),
     "refill.proposed": members({"proposal": ref("RefillProposal")}),
     "wallet.blockchainevent.detected": members(
         {

@@ -8,6 +8,7 @@ from litestar import Controller, get, post
 
 from outlay.actions import webhooks as actions
 from outlay.actions.act import Caller
+from outlay.core import ids
 from outlay.core.errors import InvalidInput
 from outlay.core.event import EVENT_KINDS, read_iso
 from outlay.store import feed
@@ -86,6 +87,9 @@ class EventController(Controller):
     @post("/webhooks/{webhook_id:str}/replay", status_code=200, summary="Send events again")
     async def replay(self, request: StrictRequest, webhook_id: str, data: Replay, gate: Gate) -> dict[str, Any]:
         """Send a webhook again what it was told, or missed: one event, a payout's, a time's, or all given up."""
+        for name, given, prefix in (("eventId", data.eventId, ids.EVENT), ("payoutId", data.payoutId, ids.TRANSFER)):
+            if given is not None and not ids.is_id(given, prefix):
+                raise InvalidInput(f"is no id that begins with {prefix}-", field=name)
         since = None if data.since is None else read_iso(data.since, field="since")
         until = None if data.until is None else read_iso(data.until, field="until")
         failed: list[str] | None = None

@@ -15,6 +15,7 @@ from outlay.web.wire import (
     ANY_OBJECT,
     EXTERNAL_ID,
     FLAG,
+    MANDATE,
     TEXT,
     USER,
     WALLET,
@@ -64,7 +65,7 @@ OBJECTS: Mapping[str, Schema] = {
             "recipient": ADDRESS,
             "amount": AMOUNT,
             "priority": one_of(*PRIORITIES),
-            "initiatorId": {"anyOf": [USER, an_id(ids.MANDATE)]},
+            "initiatorId": {"anyOf": [USER, MANDATE]},
             "dateRequested": WHEN,
         },
         {

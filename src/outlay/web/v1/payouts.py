@@ -104,7 +104,7 @@ class PayoutController(Controller):
     @get(summary="List payouts")
     async def list_(self, request: StrictRequest, gate: Gate) -> dict[str, Any]:
         """Return one page of payouts, newest first, of every wallet and pool."""
-        page, filters = page_arguments(request), _filters(request)
+        page, filters = page_arguments(request), filters_of(request)
         since, until = _instant(request, "since"), _instant(request, "until")
         delayed = query_flag(request, "delayed")
 
@@ -204,8 +204,8 @@ def _read_items(posted: list[dict[str, Any]]) -> list[Item]:
     return items
 
 
-def _filters(request: StrictRequest) -> dict[str, str | None]:
-    """Return which column must have which value.
+def filters_of(request: StrictRequest) -> dict[str, str | None]:
+    """Return which column must have which value, as the query of a list of payouts says.
 
     Raises:
         InvalidInput: a value that no payout can have.
