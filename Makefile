@@ -47,7 +47,7 @@ test-ci: NOT_NOW =
 test-ci: test ## run the tests as the build machine does: rehearsals of upgrades and losses too, and more random cases
 
 # Without what touches no database, what runs on both in any case, and what has a cheaper sibling.
-WITHOUT_IT := $(addprefix --ignore=tests/,browser chains contract explorer fleet monitoring store unit)
+WITHOUT_IT := $(addprefix --ignore=tests/,browser chains cli client contract explorer fleet monitoring store unit)
 
 test-postgresql: export OUTLAY_TEST_DATABASE = postgresql
 test-postgresql: setup ## run the tests on PostgreSQL instead of SQLite

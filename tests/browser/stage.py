@@ -75,8 +75,11 @@ class Person:
         self.page.goto(path)
 
     def press(self, name: str) -> None:
-        """Press the one button of this name."""
-        self.page.get_by_role("button", name=name, exact=True).click()
+        """Press the one button of this name, once the page's scripts have run."""
+        button = self.page.get_by_role("button", name=name, exact=True)
+        button.wait_for()
+        self.page.wait_for_load_state()
+        button.click()
 
     def said(self) -> str:
         """Return what the page says about what was done last, once it says anything."""

@@ -36,6 +36,15 @@ RARE = {
     "GET /v1/payouts/batch/{batchId}",
     "POST /v1/payouts/batch",
     "POST /v1/payouts/batch/{batchId}/decisions",
+    "POST /auth/credentials/code",
+    "POST /auth/credentials/code/init",
+    "POST /auth/credentials/code/verify",
+    "POST /v1/audit/continue",
+    "POST /v1/batches",
+    "POST /v1/batches/{batchId}/cancel",
+    "GET /v1/batches/{batchId}",
+    "GET /v1/batches/{batchId}/report.csv",
+    "GET /v1/batches/{batchId}/rows",
     "POST /v1/batches/check",
     "PUT /v1/batches/{batchId}/rows",
     "POST /v1/batches/{batchId}/decisions",
@@ -45,8 +54,9 @@ RARE = {
     "POST /v1/mandates",
     "POST /v1/mandates/{mandateId}/archive",
 }
-"""Never carried out here: nothing is frozen, no made-up body names every wallet with its nonce or is a whole mandate,
-and a batch is signed as a message, or has rows of the digest that was signed."""
+"""Never or hardly ever carried out here: nothing is frozen or broken, no made-up body names every wallet with its
+nonce, is a whole mandate or ends within days from now, and a batch is signed as a message, or names a wallet beside a
+digest."""
 
 
 @pytest.mark.parametrize("governed", [False, pytest.param(True, marks=pytest.mark.long)], ids=["free", "governed"])

@@ -134,7 +134,9 @@ _ADD_ATTEMPTS = Prepared(sa.insert(attempt))
 _TOUCH_ATTEMPT = sa.update(attempt).where(attempt.c.id == sa.bindparam("of_id"))
 _SIGN_ATTEMPT = _TOUCH_ATTEMPT.where(attempt.c.raw.is_(None))
 _TOUCH_ATTEMPTS, _SIGN_ATTEMPTS = Prepared(_TOUCH_ATTEMPT), Prepared(_SIGN_ATTEMPT)
-_IN_FLIGHT = sa.select(transaction.c.wallet_id).where(transaction.c.state.in_(UNSETTLED)).distinct()
+# State by state: asked for all at once, SQLite goes over every transaction there ever was as soon as ANALYZE has told
+# it that nearly all of them are in one state.
+_IN_FLIGHT = sa.union(*(sa.select(transaction.c.wallet_id).where(transaction.c.state == each) for each in UNSETTLED))
 _TOUCH = sa.update(transaction).where(transaction.c.id == sa.bindparam("of_id"))
 _CHANGES = Prepared(_TOUCH.where(transaction.c.state == sa.bindparam("read_state")))
 
