@@ -30,7 +30,7 @@ from outlay.engine.loop import run_forever
 from outlay.engine.recover import Recover
 from outlay.engine.send import Send
 from outlay.engine.watch import Watch
-from outlay.signer import Freeze, Scope, Signed, SignRequest
+from outlay.signer import Freeze, Purpose, Scope, Signed, SignRequest
 from tests.actions.documents import BLOCK, ask, cap, group, over
 from tests.actions.seams import SeededEntropy
 from tests.sim.database import Disk, SimDatabase
@@ -267,7 +267,8 @@ class Simulation:
         self.journaled.setdefault(transfer_id, self.now)
 
     def _covers(self, freeze: Freeze, request: SignRequest) -> bool:
-        by = self.request_of(request.transfer_id)
+        """Tell whether a freeze forbids what was signed. A void pays nobody: whoever stops a person may cancel too."""
+        by = None if request.purpose is Purpose.VOID else self.request_of(request.transfer_id)
         return freeze.scope in (Scope.ALL, Scope.NETWORK) or freeze.subject in (
             request.wallet_id,
             None if by is None else by.by.user_id,

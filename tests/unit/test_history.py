@@ -45,6 +45,8 @@ FREE = {
     ("network.unfrozen", "stopped"),
 }
 """What the server makes: nobody signs it before the next record."""
+OLDER = {("credential.activated", "fingerprint")}
+"""What records of older versions lack, and the server adds: where it is named, it is that of the key on record."""
 
 STORY = told()
 NUMBERS = range(1, len(STORY.records))
@@ -169,7 +171,8 @@ def test_no_place_of_the_newest_body_can_change(number: int) -> None:
         if path[0] in ("preimage", "attestation") and len(path) > 1 and path[-1] in ("clientData", "attestationData"):
             bodies.append(changed(body, path, other))
             continue
-        bodies.append(without(body, path))
+        if (kind, *path) not in OLDER:
+            bodies.append(without(body, path))
         for change in CHANGES_OF_A_PLACE:
             free = (kind, path[0]) in FREE and change is other
             if not free and changed(body, path, change) != body:

@@ -25,14 +25,11 @@ export async function* csvRows(texts, columns, refused) {
     let found = await all.next()
     if (found.done) return
     read += 1
-    try {
-      while (!parser.add(found.value)) {
-        found = await all.next()
-        if (found.done) throw new Error('unexpected end of data')
-        read += 1
-      }
-    } catch (error) {
-      throw refused(`cannot be read from line ${row} on (${error.message}): is a quote missing?`)
+    const unread = (why) => refused(`cannot be read from line ${row} on (${why}): is a quote missing?`)
+    while (!isWhole(parser, found.value, unread)) {
+      found = await all.next() // what is wrong with the file as such is said as it is
+      if (found.done) throw unread('unexpected end of data')
+      read += 1
     }
     const { cells } = parser
     if (!cells.some((cell) => INK.test(cell))) continue
@@ -41,6 +38,15 @@ export async function* csvRows(texts, columns, refused) {
       continue
     }
     yield [row, new Map(named.map((name, at) => [name, cells[at]]))]
+  }
+}
+
+/** Return whether a row ends with this line. */
+function isWhole(parser, line, unread) {
+  try {
+    return parser.add(line)
+  } catch (error) {
+    throw unread(error.message)
   }
 }
 
