@@ -33,7 +33,9 @@ run: setup ## the same, then keep the server and the chain running until Ctrl-C
 ON_BOTH := tests/e2e/test_python_sdk.py tests/e2e/test_delivery.py
 
 # Files in their own order: the last ones are short, so that both workers end at about the same time.
-BY_TWO := -n 2 --dist loadfile --no-loadscope-reorder
+# A test that hangs says where it does, and fails.
+BY_TWO := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
+	-o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
 # Left to test-ci and test-long.
 NOT_NOW := and not ci

@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from outlay.signer.client import SignerClient
 from outlay.system import FREEZE_VARIABLE
 from tests.actions.documents import BLOCK, at_most, cap, policy_document
 from tests.fleet.fleet import Fleet, Member
-from tests.fleet.load import Asked, Load, recipient
+from tests.fleet.load import PATIENCE_S, Asked, Load, recipient
 from tests.fleet.oracle import Oracle
 from tests.fleet.wire import CUTS
 from tests.world import ETH, NETWORK, USDC, Receiver, until
@@ -236,9 +236,7 @@ def test_a_dead_workers_lanes_are_taken_over(stage: Stage) -> None:
     victim.kill(rest_s=15.0)
     taken = []
     for wallet_id in held:
-        # What makes work for this lane, after the death: payouts that count against no full cap.
-        more = stage.payouts(chance, recipients=1, only=wallet_id)
-        asking += stage.load.ask([each for each in more if each.wallet["id"] == wallet_id])
+        asking += _ask_of(stage, wallet_id, chance)
     for wallet_id in held:
         sent = until(partial(_sent_after, fleet, wallet_id, killed_at), f"a broadcast of {wallet_id}", timeout_s=30)
         taken.append((sent - killed_at) / 1e6)
@@ -260,21 +258,30 @@ def test_a_worker_that_wakes_up_past_its_lease_changes_nothing(stage: Stage) -> 
     # What it does first when it goes on is to write what it has sent: before it can notice that its leases ran out.
     worker.variables = {FREEZE_VARIABLE: "send.after_send"}
     worker.kill(rest_s=0.0)
-    asking = []
+    others = [each for each in fleet.of("worker") if each is not worker]
+    for each in others:  # who holds a lane keeps it: while they live, it might get none
+        each.kill(rest_s=PATIENCE_S)
+    asking, begin = [], time.monotonic()
     while not worker.has_stopped():
+        assert time.monotonic() < begin + PATIENCE_S, "it sends nothing"
         asking += stage.load.ask(stage.payouts(chance, recipients=1), over_s=1.0)
         wait(asking[-1:])
+    for each in others:
+        each.kill(rest_s=0.0)
     worker.variables = {}
     lanes = {row["wallet_id"]: row for row in fleet.rows("SELECT wallet_id, fence, holder FROM lane")}
     mine = {name for name, row in lanes.items() if f"-{worker.pid}-" in row["holder"]}
     assert mine, "it holds no lane"
-    until(lambda: _fences(fleet, mine) > sum(lanes[name]["fence"] for name in mine), "a successor", timeout_s=20)
+    for name in sorted(mine):
+        asking += _ask_of(stage, name, chance)
+    fences = {name: int(lanes[name]["fence"]) for name in mine}
+    until(lambda: _has_successors(fleet, fences), "a successor on each lane", timeout_s=30)
     wait(asking)
     stage.oracle.come_to_rest()
     before = worker.said().count(LEASED_AWAY)
     worker.wake()
     until(lambda: worker.said().count(LEASED_AWAY) > before, "the database's refusal", timeout_s=20)
-    refused = [fenced_at_the_signer(fleet, name, int(lanes[name]["fence"])) for name in sorted(mine)]
+    refused = [fenced_at_the_signer(fleet, name, fences[name]) for name in sorted(mine)]
     print(f"refused: {worker.said().count(LEASED_AWAY) - before} units by the database, {len(refused)} by the signer")
     assert all(refused)
     stage.judge()
@@ -310,9 +317,15 @@ def _slowest_of_others(fleet: Fleet, held: list[str]) -> float:
     return max((float(row["waited"] or 0) / 1e6 for row in rows if row["wallet_id"] not in held), default=0.0)
 
 
-def _fences(fleet: Fleet, wallets: set[str]) -> int:
+def _ask_of(stage: Stage, wallet_id: str, chance: random.Random) -> "list[Future[None]]":
+    """Make work for one lane: payouts that count against no full cap."""
+    more = stage.payouts(chance, recipients=1, only=wallet_id)
+    return stage.load.ask([each for each in more if each.wallet["id"] == wallet_id])
+
+
+def _has_successors(fleet: Fleet, fences: dict[str, int]) -> bool:
     rows = fleet.rows("SELECT wallet_id, fence FROM lane")
-    return sum(int(row["fence"]) for row in rows if row["wallet_id"] in wallets)
+    return all(int(row["fence"]) > fences[row["wallet_id"]] for row in rows if row["wallet_id"] in fences)
 
 
 def fenced_at_the_signer(fleet: Fleet, wallet_id: str, fence: int) -> bool:
