@@ -42,15 +42,9 @@ def deliver(door: Door, webhook_id: str, *, fails: bool) -> str:
         if not fails:
             deliveries.mark_delivered(unit, [(attempt.id, now, "200")])  # type: ignore[arg-type]
         else:
-            deliveries.mark_failed(
-                unit,  # type: ignore[arg-type]
-                attempt,
-                sent_at=now,
-                status="0",
-                error=f"no answer {HOSTILE}",
-                schedule_s=() if attempt.attempt > 1 else RETRY_SCHEDULE_S[:1],
-                entropy=door.gate.entropy,
-            )
+            schedule_s = () if attempt.attempt > 1 else RETRY_SCHEDULE_S[:1]
+            failures = [deliveries.Failure(attempt, now, "0", f"no answer {HOSTILE}")]
+            deliveries.mark_failed(unit, failures, schedule_s=schedule_s, entropy=door.gate.entropy)  # type: ignore[arg-type]
         return attempt.id
 
     return str(door.run_write(run))

@@ -331,16 +331,9 @@ async def test_an_outcome_is_recorded_once(world: World) -> None:
     target = await world.webhook("https://example.com/")
     await world.emit()
     _, (row,) = await world.db.read(partial(deliveries.due, webhook_id=target.id, now=START, limit=9))
-    fail = partial(
-        deliveries.mark_failed,
-        attempt=row,
-        sent_at=START,
-        status="500",
-        error="no",
-        schedule_s=[60],
-        entropy=world.entropy,
-    )
-    assert [await world.db.write(mark) for mark in (fail, fail)] == [True, False]
+    failures = [deliveries.Failure(row, START, "500", "no")]
+    fail = partial(deliveries.mark_failed, failures=failures, schedule_s=[60], entropy=world.entropy)
+    assert [await world.db.write(mark) for mark in (fail, fail)] == [failures, []]
     await world.db.write(lambda unit: deliveries.mark_delivered(unit, [(row.id, START, "200")]))
     assert [attempt.state for attempt in await world.attempts(target)] == ["failed"]
     assert [(planned.attempt, planned.due_at) for planned in await world.pending()] == [(2, START + MINUTE)]

@@ -123,8 +123,8 @@ def test_what_was_given_up_is_looked_for_outside_the_unit_that_writes(
 
     def give_up(unit: Any) -> list[str]:
         rows = deliveries.due(unit, made["id"], now=2**60, limit=9)[1]
-        for row in rows:
-            deliveries.mark_failed(unit, row, sent_at=1, status="500", error="no", schedule_s=[], entropy=ENTROPY)
+        failures = [deliveries.Failure(row, 1, "500", "no") for row in rows]
+        deliveries.mark_failed(unit, failures, schedule_s=[], entropy=ENTROPY)
         return [row.event_id for row in rows]
 
     parked: list[str] = door.run_write(give_up)
@@ -160,6 +160,8 @@ def test_what_was_given_up_is_looked_for_outside_the_unit_that_writes(
 
 def test_events_are_sent_again_by_id_time_payout_and_failure(door: Door, reader: Who) -> None:
     early = door.wallet()["id"]
+    for _ in range(2):
+        door.wallet()
     made = hook(door, "wallet.created")
     path = f"/v1/webhooks/{made['id']}/replay"
     items, _ = read_feed(door, reader, "&kind=wallet.created")
@@ -183,8 +185,9 @@ def test_events_are_sent_again_by_id_time_payout_and_failure(door: Door, reader:
     assert planned(door, whole["id"]) == sorted(each["id"] for each in items)
 
     def give_up(unit: Any) -> None:
-        for row in deliveries.due(unit, whole["id"], now=2**60, limit=2)[1]:
-            deliveries.mark_failed(unit, row, sent_at=1, status="500", error="no", schedule_s=[], entropy=ENTROPY)
+        rows = deliveries.due(unit, whole["id"], now=2**60, limit=2)[1]
+        failures = [deliveries.Failure(row, 1, "500", "no") for row in rows]
+        deliveries.mark_failed(unit, failures, schedule_s=[], entropy=ENTROPY)
 
     door.run_write(give_up)
     assert len(planned(door, whole["id"])) == len(items) - 2

@@ -242,7 +242,7 @@ def put(bank: Bank, record: dict[str, Any]) -> None:
         )
     bank.sql(
         "INSERT INTO credential (id, credential_id, user_id, kind, name, public_key, is_active, record,"
-        " relying_party_id, created_at) VALUES (:id, :name, :user, 'Fido2', 'x', :key, 1, :record, :party, 1)",
+        " relying_party_id, created_at) VALUES (:id, :name, :user, 'Fido2', 'x', :key, TRUE, :record, :party, 1)",
         id=body["credentialUuid"],
         name=body["credentialId"],
         user=body["preimage"]["userId"],
@@ -282,15 +282,15 @@ def test_the_attackers_passkey_in_a_recovery_counts_for_nothing(bank: Bank, one:
     """The rows say that somebody vouched for it."""
     joining.recover(bank.world, one)
     stolen = as_their_own(bank, one, newest(bank, "user.recovered"))
-    bank.sql('UPDATE "user" SET may_vote = 1')
+    bank.sql('UPDATE "user" SET may_vote = TRUE')
     refuse_vote(bank, held, stolen, "nobody vouched for")
 
 
 def test_rows_that_skip_the_vouching_change_nothing(bank: Bank, one: Actor, held: str) -> None:
     world = bank.world
     back = joining.take_up(world, one, joining.recover(world, one), joining.passkey())
-    bank.sql('UPDATE "user" SET may_vote = 1')
-    bank.sql("UPDATE credential SET is_active = 1")
+    bank.sql('UPDATE "user" SET may_vote = TRUE')
+    bank.sql("UPDATE credential SET is_active = TRUE")
     world.decide(world.log_in(back), held)
     assert world.state(held) == "ready"
     bank.refuse(held, Why.EVIDENCE, "nobody vouched for")
@@ -299,10 +299,10 @@ def test_rows_that_skip_the_vouching_change_nothing(bank: Bank, one: Actor, held
 def test_rows_that_bring_back_an_old_passkey_change_nothing(bank: Bank, one: Actor, held: str) -> None:
     world = bank.world
     joining.recover(world, one)
-    bank.sql('UPDATE "user" SET may_vote = 1')
-    bank.sql("UPDATE token SET is_active = 1, deleted_at = NULL")
+    bank.sql('UPDATE "user" SET may_vote = TRUE')
+    bank.sql("UPDATE token SET is_active = TRUE, deleted_at = NULL")
     bank.sql(
-        "UPDATE credential SET is_active = 1, deleted_at = NULL, withdrawn_at = NULL, credential_id = :name"
+        "UPDATE credential SET is_active = TRUE, deleted_at = NULL, withdrawn_at = NULL, credential_id = :name"
         " WHERE id = :id",
         name=one.credential_id,
         id=one.credential_uuid,
@@ -328,5 +328,5 @@ def test_a_dropped_recovery_is_missed(bank: Bank, one: Actor, held: str, found: 
     bank.push()
     bank.sql("DELETE FROM record WHERE seq = :seq", seq=len(short))
     bank.sql("UPDATE organization SET head = :head, head_seq = :seq", head=digest(short[-1]), seq=len(short) - 1)
-    bank.sql("UPDATE credential SET is_active = 1, deleted_at = NULL")
+    bank.sql("UPDATE credential SET is_active = TRUE, deleted_at = NULL")
     refuse_vote(bank, held, one)

@@ -215,10 +215,8 @@ async def test_a_replay_sends_once_however_often_it_is_asked_for(db: Database) -
         # The first was taken, the second failed and is planned, the third was given up, the fourth is due.
         deliveries.mark_delivered(unit, [(by_event[ids[0]].id, START, "200")])
         for name, schedule in ((ids[1], [3 * 86_400]), (ids[2], [])):
-            failed = by_event[name]
-            assert deliveries.mark_failed(
-                unit, failed, sent_at=START, status="500", error="no", schedule_s=schedule, entropy=ENTROPY
-            )
+            failed = [deliveries.Failure(by_event[name], START, "500", "no")]
+            assert deliveries.mark_failed(unit, failed, schedule_s=schedule, entropy=ENTROPY) == failed
         assert deliveries.parked_events(unit, target.id, limit=9) == [(ids[2], PAID)]
         events = [(name, PAID) for name in ids] + [(other, CREATED)]
         for _ in range(3):

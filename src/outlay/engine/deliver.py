@@ -25,7 +25,7 @@ from outlay.engine.leases import Leases
 from outlay.engine.webhook_signature import headers
 from outlay.store import deliveries, leases, tally, webhooks
 from outlay.store.database import Database, Unit
-from outlay.store.deliveries import Due
+from outlay.store.deliveries import Due, Failure
 from outlay.store.webhooks import Webhook
 
 IN_FLIGHT = 8
@@ -282,16 +282,8 @@ class Deliver:
         failed = [each for each in made if each.answer.error is not None]
         taken = [(each.attempt.id, each.sent_at, each.answer.status) for each in made if each.answer.error is None]
         deliveries.mark_delivered(unit, taken)
-        for each in failed:
-            deliveries.mark_failed(
-                unit,
-                each.attempt,
-                sent_at=each.sent_at,
-                status=each.answer.status,
-                error=str(each.answer.error),
-                schedule_s=self._schedule_s,
-                entropy=self._entropy,
-            )
+        failures = [Failure(each.attempt, each.sent_at, each.answer.status, str(each.answer.error)) for each in failed]
+        deliveries.mark_failed(unit, failures, schedule_s=self._schedule_s, entropy=self._entropy)
         self._note(unit, made, failed)
         tally.note_attempts(unit, (self._attempted(each) for each in made))
         return answers

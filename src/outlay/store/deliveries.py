@@ -25,6 +25,20 @@ _DELIVER = (
     .where(delivery.c.id == sa.bindparam("of_id"), delivery.c.state == PENDING)
     .values(state=DELIVERED, sent_at=sa.bindparam("sent_at"), status=sa.bindparam("status"))
 )
+_FAIL = (
+    sa.update(delivery)
+    .where(delivery.c.id == sa.bindparam("of_id"))
+    .values(
+        state=FAILED,
+        sent_at=sa.bindparam("sent_at"),
+        status=sa.bindparam("status"),
+        error=sa.bindparam("error"),
+        next_attempt_at=sa.bindparam("next_attempt_at"),
+    )
+)
+_STILL_PENDING = sa.select(delivery.c.id).where(
+    delivery.c.id.in_(sa.bindparam("ids", expanding=True)), delivery.c.state == PENDING
+)
 _HURRY = (
     sa.update(delivery)
     .where(delivery.c.id == sa.bindparam("of_id"), delivery.c.due_at > sa.bindparam("now"))
@@ -113,6 +127,15 @@ class Due(NamedTuple):
     data: str  #: the JSON text, as it is stored
     subject: str
     sequence: int  #: of the event among those of its subject
+
+
+class Failure(NamedTuple):
+    """An attempt that was made in vain."""
+
+    attempt: Due
+    sent_at: Instant
+    status: str  #: of the HTTP answer, or "0" if there was none
+    error: str  #: what went wrong, for people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,48 +252,48 @@ def mark_delivered(unit: Unit, taken: Sequence[tuple[str, Instant, str]]) -> Non
 
 
 def mark_failed(
-    unit: Unit,
-    attempt: Due,
-    *,
-    sent_at: Instant,
-    status: str,
-    error: str,
-    schedule_s: Sequence[int],
-    entropy: Entropy,
-) -> bool:
-    """Record that ``attempt`` failed and plan the next one, or park the event if the schedule is exhausted.
+    unit: Unit, failures: Sequence[Failure], *, schedule_s: Sequence[int], entropy: Entropy
+) -> list[Failure]:
+    """Record which attempts failed, and plan the next ones, or park the events whose schedule is exhausted.
 
     The schedule counts from when the first attempt was really sent, not from when it could have been.
-    Returns False, and plans nothing, if the outcome was recorded before.
+    Nothing is planned for an attempt whose outcome was recorded before; the others are returned.
 
     Args:
         unit: the unit to do it in.
-        attempt: the attempt that was made.
-        sent_at: when.
-        status: the HTTP status, or "0" if there was no answer.
-        error: what went wrong, for people.
+        failures: each attempt once.
         schedule_s: offsets of the retries from the first attempt, in seconds.
-        entropy: for the next attempt's id.
+        entropy: for the next attempts' ids.
     """
-    first = sent_at if attempt.attempt == 1 else attempt.first_due_at
-    next_at = retry_at(schedule_s, attempt=attempt.attempt, first=first, sent=sent_at)
-    mine = sa.update(delivery).where(delivery.c.id == attempt.id, delivery.c.state == PENDING)
-    outcome = {"state": FAILED, "sent_at": sent_at, "status": status, "error": error, "next_attempt_at": next_at}
-    if unit.execute(mine.values(outcome)).rowcount == 0:
-        return False
-    if next_at is not None:
-        again = attempt_row(
-            entropy,
-            webhook_id=attempt.webhook_id,
-            event_id=attempt.event_id,
-            kind=attempt.kind,
-            attempt=attempt.attempt + 1,
-            due=next_at,
-            first=first,
-            retry_of=attempt.id,
+    if not failures:
+        return []
+    pending = set(unit.execute(_STILL_PENDING, {"ids": [each.attempt.id for each in failures]}).scalars())
+    fresh = [each for each in failures if each.attempt.id in pending]
+    outcomes: list[dict[str, Any]] = []
+    planned: list[dict[str, Any]] = []
+    for attempt, sent_at, status, error in fresh:
+        first = sent_at if attempt.attempt == 1 else attempt.first_due_at
+        next_at = retry_at(schedule_s, attempt=attempt.attempt, first=first, sent=sent_at)
+        outcomes.append(
+            {"of_id": attempt.id, "sent_at": sent_at, "status": status, "error": error, "next_attempt_at": next_at}
         )
-        unit.execute(sa.insert(delivery).values(again))
-    return True
+        if next_at is not None:
+            again = attempt_row(
+                entropy,
+                webhook_id=attempt.webhook_id,
+                event_id=attempt.event_id,
+                kind=attempt.kind,
+                attempt=attempt.attempt + 1,
+                due=next_at,
+                first=first,
+                retry_of=attempt.id,
+            )
+            planned.append(again)
+    if outcomes:
+        unit.execute(_FAIL, outcomes)
+    if planned:
+        unit.execute(sa.insert(delivery), planned)
+    return fresh
 
 
 def parked(unit: Unit, *, limit: int = PAGE) -> list[Delivery]:

@@ -125,11 +125,12 @@ def _place(unit: Unit, text: str) -> str:
     """Return the page of what a text names."""
     if _ADDRESS.fullmatch(text):
         return f"{PATH}?recipient={text}"
-    found = transfers.find(unit, text) if len(text) <= ID_MAX else None
+    is_name = text.isprintable()  # PostgreSQL takes no zero byte in a text
+    found = transfers.find(unit, text) if is_name and len(text) <= ID_MAX else None
     if found is None and _HASH.fullmatch(text):
         slot = lanes.find_sent(unit, text.lower())
         found = None if slot is None or slot.transfer_id is None else transfers.find(unit, slot.transfer_id)
-    if found is None and text.isprintable():
+    if found is None and is_name:
         found = transfers.find_by_external_id(unit, text)
     if found is not None:
         return f"{PATH}/{quote(found.id, safe='')}"
