@@ -17,7 +17,7 @@ NAME = "watch/EthereumSepolia"
 
 
 def take(unit: Unit, holder: str, *, now: int, name: str = NAME) -> int | None:
-    return leases.take(unit, name, holder=holder, now=now, until=now + 6)
+    return leases.take(unit, [name], holder=holder, now=now, until=now + 6)[name]
 
 
 def test_a_lease_is_one_processes_until_it_runs_out(unit: Unit) -> None:
@@ -167,3 +167,15 @@ async def test_lanes_that_are_served_stay_leased(db: Database) -> None:
     await one.step()
     clock.step(micros=4 * SECOND)
     assert await asyncio.to_thread(lease, "two") == 2
+
+
+def test_many_leases_are_taken_at_once_and_each_for_itself(unit: Unit) -> None:
+    assert take(unit, "two", now=0, name="theirs") == 1
+    assert take(unit, "two", now=0, name="over") == 1
+    assert take(unit, "one", now=5, name="mine") == 1
+    leases.release(unit, "over", fence=1)
+    names = ["theirs", "over", "mine", "new"]
+    assert leases.take(unit, names, holder="one", now=5, until=11) == {"theirs": None, "over": 2, "mine": 1, "new": 1}
+    for name, until in (("over", 11), ("mine", 11), ("new", 11), ("theirs", 6)):
+        assert take(unit, "three", now=until - 1, name=name) is None
+    assert [take(unit, "three", now=11, name=name) for name in names] == [2, 3, 2, 2]

@@ -93,7 +93,7 @@ class Leases:
         def run(unit: Unit) -> dict[str, int | None]:
             now = self._clock.now()
             until: Instant = now + int(TTL_S * SECOND)
-            return {name: leases.take(unit, name, holder=self.holder, now=now, until=until) for name in names}
+            return leases.take(unit, names, holder=self.holder, now=now, until=until)
 
         for name, fence in (await self._db.write(run)).items():
             if fence is None:

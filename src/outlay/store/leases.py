@@ -12,32 +12,44 @@ from outlay.core.errors import Unavailable
 from outlay.store.database import Unit
 from outlay.store.schema import lease
 
-_FIND = sa.select(lease).where(lease.c.name == sa.bindparam("name"))
+_FIND = sa.select(lease).where(lease.c.name.in_(sa.bindparam("names", expanding=True)))
 _FENCES = sa.select(lease.c.name, lease.c.fence).where(lease.c.name.in_(sa.bindparam("names", expanding=True)))
 _AT_FENCE = sa.update(lease).where(lease.c.name == sa.bindparam("of_name"), lease.c.fence == sa.bindparam("at_fence"))
 
 
-def take(unit: Unit, name: str, *, holder: str, now: int, until: int) -> int | None:
-    """Take or renew a lease; return its fence, or None while another process holds it.
+def take(unit: Unit, names: Collection[str], *, holder: str, now: int, until: int) -> dict[str, int | None]:
+    """Take or renew leases; return the fence of each, or None while another process holds it.
 
     Args:
         unit: the write unit.
-        name: of what is done: ``housekeeping``, ``deliver/<webhook id>``, ``watch/<network>``.
+        names: of what is done: ``housekeeping``, ``deliver/<webhook id>``, ``watch/<network>``.
         holder: names the process.
         now: the current instant.
-        until: when the lease runs out.
+        until: when the leases run out.
     """
-    row = unit.execute(_FIND, {"name": name}).one_or_none()
-    if row is None:
-        unit.execute(sa.insert(lease).values(name=name, fence=1, holder=holder, leased_until=until))
-        return 1
-    if row.holder != holder and row.leased_until is not None and row.leased_until > now:
-        return None
-    fence: int = row.fence if row.holder == holder else row.fence + 1
-    unit.execute(
-        _AT_FENCE, {"of_name": name, "at_fence": row.fence, "holder": holder, "fence": fence} | {"leased_until": until}
-    )
-    return fence
+    known = {row.name: row for row in unit.execute(_FIND, {"names": sorted(names)})}
+    fences: dict[str, int | None] = {}
+    for name in names:
+        row = known.get(name)
+        if row is None:
+            fences[name] = 1
+        elif row.holder == holder:
+            fences[name] = row.fence
+        else:
+            is_held = row.leased_until is not None and row.leased_until > now
+            fences[name] = None if is_held else row.fence + 1
+    mine = {"holder": holder, "leased_until": until}
+    taken = [
+        {"of_name": name, "at_fence": known[name].fence, "fence": fence, **mine}
+        for name, fence in sorted(fences.items())
+        if fence is not None and name in known
+    ]
+    made = [{"name": name, "fence": 1, **mine} for name in sorted(fences) if name not in known]
+    if taken:
+        unit.execute(_AT_FENCE, taken)
+    if made:
+        unit.execute(sa.insert(lease), made)
+    return fences
 
 
 def release(unit: Unit, name: str, *, fence: int) -> None:
