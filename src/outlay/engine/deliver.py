@@ -42,7 +42,7 @@ STALE_S = 1.0
 FAILURES, REST_S, REST_MAX_S = 8, 0.05, 1.0
 """After so many failures in a row an endpoint rests after each: at first so many seconds, doubled by each, at most.
 
-Some rest a little less, half as long at least.
+Some rest a little longer, half as long again at most.
 """
 PAUSE: Instant = 5 * SECOND
 """How long an endpoint rests after an outcome could not be recorded, so that it is not sent the same in a loop."""
@@ -236,7 +236,7 @@ class Deliver:
         over = failures - FAILURES
         if over >= 0:
             # Each has a pace of its own: or those that fail together would come together, again and again.
-            pace = 1 - zlib.crc32(webhook_id.encode()) % 512 / 1024
+            pace = 1 + zlib.crc32(webhook_id.encode()) % 512 / 1024
             rest_s = min(REST_S * 2 ** min(over, 16), REST_MAX_S) * pace
             self._rests[webhook_id] = asyncio.get_running_loop().time() + rest_s
 
