@@ -42,7 +42,7 @@ NOT_NOW := and not ci
 
 test: setup ## run the tests (minutes)
 	$(BIN)/pytest tests -m "not long $(NOT_NOW)" $(BY_TWO)
-	OUTLAY_TEST_DATABASE=postgresql $(BIN)/pytest -q $(ON_BOTH)
+	OUTLAY_TEST_DATABASE=postgresql $(BIN)/pytest $(ON_BOTH) $(BY_TWO)
 
 test-ci: export CI = true
 test-ci: NOT_NOW =

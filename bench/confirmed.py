@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import rival_runs, stages
 from bench.lock import LockSampler
-from bench.node import BLOCK_S, Blast, check_payments, until
+from bench.node import BLOCK_S, SELDOM_S, Blast, check_payments, until
 from bench.paying import Asked, Payer, Payout, batches, pay, payouts
 from bench.product import Product, sending, totals
 from bench.rival_runs import Series
@@ -199,7 +199,7 @@ def wait_until_ended(product: Product, run: str, count: int, *, wait_s: float = 
         states = product.read(lambda unit: stages.counted(unit, run))
         return sum(number for state, number in states.items() if state in ENDS) >= count
 
-    until(ended, f"payouts did not end within {wait_s:g} s", wait_s=wait_s)
+    until(ended, f"payouts did not end within {wait_s:g} s", wait_s=wait_s, every_s=SELDOM_S)
     return product.read(lambda unit: stages.told(unit, run))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench import stages
 from bench.confirmed import ENDS, POLL_S, fund, require_accepted
-from bench.node import BLOCK_S, check_payments, until
+from bench.node import BLOCK_S, SELDOM_S, check_payments, until
 from bench.paying import Payer, batches, pay, payouts
 from bench.processes import listening
 from bench.product import TAG, Product, Wallet, pass_second, percent, running, sending
@@ -130,7 +130,7 @@ def _pool_round(
         bound = {"assigned", "signed", "broadcast", "mined"}
         return all(stuck is not None and row.wallet_id == stuck.id and row.state in bound for row in open_)
 
-    until(done, f"{run}: the healthy wallets did not finish", wait_s=WAIT_S)
+    until(done, f"{run}: the healthy wallets did not finish", wait_s=WAIT_S, every_s=SELDOM_S)
     rows = product.read(lambda unit: stages.told(unit, run))
     ends = [row.confirmed_at for row in rows if row.confirmed_at is not None]
     rate = len(ends) / (max(ends) / stages.SECOND - began) if ends else 0.0

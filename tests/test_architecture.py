@@ -6,7 +6,7 @@ import importlib.metadata
 import subprocess
 import sys
 import textwrap
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,18 +171,25 @@ def wrong_third_parties(modules: Modules) -> list[str]:
     return found
 
 
-def reachable(modules: Modules, start: str) -> dict[str, str]:
+def loads(modules: Modules) -> dict[str, list[str]]:
+    """Return which modules of ours each of them loads: those it imports, and the packages around it."""
+    found = {}
+    for name, module in modules.items():
+        words = name.split(".")
+        around = {".".join(words[:size]) for size in range(1, len(words))}
+        imported = {target for target, _ in imports(module, modules)}
+        found[name] = sorted((imported | around) & modules.keys())
+    return found
+
+
+def reachable(loaded_by: Mapping[str, Sequence[str]], start: str) -> dict[str, str]:
     """Return all modules loaded by loading ``start``: name -> who imported it."""
     seen = {start: ""}
     waiting = [start]
     while waiting:
         name = waiting.pop()
-        module = modules.get(name)
-        loaded = {target for target, _ in imports(module, modules)} if module else set()
-        words = name.split(".")
-        loaded |= {".".join(words[:size]) for size in range(1, len(words))}  # the packages around it
-        for target in sorted(loaded - seen.keys()):
-            if target in modules:
+        for target in loaded_by[name]:
+            if target not in seen:
                 seen[target] = name
                 waiting.append(target)
     return seen
@@ -191,10 +198,11 @@ def reachable(modules: Modules, start: str) -> dict[str, str]:
 def reaching_keys(modules: Modules, parts: Collection[str]) -> list[str]:
     """List the modules of ``parts`` from which private keys can be reached over any number of imports."""
     found = []
+    loaded_by = loads(modules)
     for name, module in modules.items():
         if module.part not in parts:
             continue
-        for target, by in reachable(modules, name).items():
+        for target, by in reachable(loaded_by, name).items():
             if target.startswith("outlay.signer.") and target not in SIGNER_FACE:
                 found.append(f"{name} reaches {target} (imported by {by})")
     return found

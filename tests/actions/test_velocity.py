@@ -10,22 +10,17 @@ from tests.actions.documents import BLOCK, REPORT, ask, at_most, cap, group, ove
 from tests.actions.world import ALICE, BOB, Actor, World
 
 
-def counted(world: World, policy_id: str) -> tuple[str, int]:
-    """Return the sum and count of the policy's window, as the newest evaluation stored them."""
-    query = sa.select(evaluation.c.context).where(evaluation.c.policy_id == policy_id)
-    with world.unit() as unit:
-        newest = sa.text("rowid DESC" if unit.dialect.name == "sqlite" else "ctid DESC")
-        context = unit.execute(query.order_by(newest).limit(1)).scalar_one()
-    return context["sum"], context["count"]
-
-
 def probe(world: World, by: Actor, wallet: str, policy_id: str, *, to: str = ALICE) -> tuple[str, int]:
     """Ask for one base unit, see what counted beside it, and take it back."""
     answer = world.pay(by, wallet, 0, units=1, to=to)
-    seen = counted(world, policy_id)
+    query = sa.select(evaluation.c.context).where(
+        evaluation.c.policy_id == policy_id, evaluation.c.transfer_id == answer["id"]
+    )
+    with world.unit() as unit:
+        context = unit.execute(query).scalar_one()
     if answer["status"] != "Rejected":
         world.withdraw(by, answer["id"])
-    return seen
+    return context["sum"], context["count"]
 
 
 def counters(world: World, policy_id: str) -> set[str]:

@@ -88,6 +88,7 @@ async def pay_all(node: tools.Anvil, front: Throttle, transport: HttpTransport) 
 @pytest.mark.parametrize(
     "front", [{"period_s": 0.1}, {"period_s": 0.1, "counts_calls": True}], indirect=True, ids=["requests", "calls"]
 )
+@pytest.mark.ci
 async def test_a_hundred_payments_pass_a_provider_that_throttles(
     node: tools.Anvil, front: Throttle, transport: HttpTransport
 ) -> None:

@@ -107,6 +107,7 @@ def test_ten_producers_behind_a_limit_lose_and_double_nothing(door: Door, tmp_pa
         check(door, between, put, PRODUCERS * EACH)
 
 
+@pytest.mark.ci
 def test_the_official_sdk_behind_the_queue_loses_and_doubles_nothing(door: Door, tmp_path: Path) -> None:
     payer = door.service_account("payouts bot", PAYER)
     wallet = door.wallet()["id"]

@@ -1,6 +1,9 @@
 // Reads files of payouts with the scripts of the dashboard: cases come as JSON lines, and so do the answers.
+import { webcrypto } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
+
+globalThis.crypto ??= webcrypto // as every browser has it; Node 18 does not
 
 const [folder] = process.argv.slice(2)
 const { BatchFile, FileRefused } = await import(pathToFileURL(`${folder}/batch_file.js`))

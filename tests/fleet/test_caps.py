@@ -117,10 +117,12 @@ def check(wanted: list[Asked], scope: str) -> None:
 CAPS = [(scope, kind) for scope in SCOPES if scope != "organization" for kind in KINDS]
 
 
+@pytest.mark.ci
 def test_four_processes_fill_every_cap_exactly(office: Office) -> None:
     fill(office, CAPS, CONCURRENT, threads=32)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", KINDS)
 def test_four_processes_fill_a_cap_of_the_organization_exactly(office: Office, kind: str) -> None:
     """By itself: it counts the payouts of all the others too."""
@@ -133,6 +135,7 @@ def test_four_processes_fill_a_cap_exactly_under_a_thousand_requests(office: Off
     fill(office, [(scope, kind)], MANY, threads=250)
 
 
+@pytest.mark.ci
 def test_every_transaction_that_writes_takes_the_writers_lock_first(office: Office) -> None:
     """As the server saw it, of every process: so there is one order of locks, and no unit sees another at work."""
     assert office.fleet.server is not None

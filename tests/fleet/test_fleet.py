@@ -202,6 +202,7 @@ def play(stage: Stage, seed: int, must: Sequence[Fault], *, more: int) -> None:
     stage.judge()
 
 
+@pytest.mark.ci
 def test_the_database_dies_lines_break_and_commits_are_cut(stage: Stage) -> None:
     """No answer to a commit means neither that it was kept nor that it was not."""
     seed = _first_seed()

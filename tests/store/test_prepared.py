@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from outlay.core.errors import InvariantBroken
 from outlay.store.database import Unit
 from outlay.store.prepared import Prepared
-from outlay.store.schema import account, attempt, transition
+from outlay.store.schema import account, attempt, event, transition
 
 DETAILS: list[Any] = [None, {"b": [1, 1.5, True], "a": "é\x7f\n"}, {"n": 2**80}, []]
+TEXTS = ["", "NULL", "{a,b}", '"', "\\", '\\"', " a ", "a\nb\t", "é😀", "%s %(id)s", "'", "$1", "x" * 64]
 ROWS: list[dict[str, Any]] = [
     {
         "transfer_id": "xfr-1",
@@ -23,6 +25,7 @@ ROWS: list[dict[str, Any]] = [
     }
     for seq, detail in enumerate(DETAILS)
 ]
+EVENT = {"kind": "wallet.created", "subject": "wa-1", "data": {}, "at": 1}
 ACCOUNT = {"owner": "wa-1", "network": "n", "asset": "native", "kind": "spendable", "credits": 0}
 
 
@@ -74,3 +77,48 @@ def test_what_a_row_lacks_is_missed_and_no_rows_are_no_statement(unit: Unit) -> 
         change.run(unit, [{"of_id": "0", "debits": 1}, {"of_id": "1"}])
     with pytest.raises(KeyError):
         change.run(unit, [{"debits": 1}])
+
+
+def test_any_text_is_kept_as_it_is(unit: Unit) -> None:
+    rows = [{**ACCOUNT, "id": str(place), "asset": text, "debits": 0} for place, text in enumerate(TEXTS)]
+    assert Prepared(sa.insert(account)).run(unit, rows) == len(TEXTS)
+    found = {row.id: row.asset for row in unit.execute(sa.select(account.c.id, account.c.asset))}
+    assert [found[str(place)] for place in range(len(TEXTS))] == TEXTS
+    change = Prepared(sa.update(account).where(account.c.id == sa.bindparam("of_id")))
+    turned = [{"of_id": str(place), "asset": text} for place, text in enumerate(reversed(TEXTS))]
+    assert change.run(unit, turned) == len(TEXTS)
+    found = {row.id: row.asset for row in unit.execute(sa.select(account.c.id, account.c.asset))}
+    assert [found[str(place)] for place in range(len(TEXTS))] == TEXTS[::-1]
+
+
+def test_numbers_that_the_database_counts_up_follow_the_order_of_the_rows(unit: Unit) -> None:
+    wanted = [{**EVENT, "id": f"evt-{(place * 37) % 101}", "subject_seq": place} for place in range(100)]
+    Prepared(sa.insert(event)).run(unit, wanted)
+    found = unit.execute(sa.select(event.c.id, event.c.subject_seq).order_by(event.c.seq)).all()
+    assert [tuple(row) for row in found] == [(row["id"], row["subject_seq"]) for row in wanted]
+
+
+def test_a_row_is_updated_once_and_what_the_statement_says_itself_holds_for_all(unit: Unit) -> None:
+    unit.execute(sa.insert(account), [{**ACCOUNT, "id": str(n), "asset": str(n), "debits": n} for n in range(2)])
+    change = Prepared(sa.update(account).where(account.c.id == sa.bindparam("of_id")).values(kind="reserved"))
+    with pytest.raises(InvariantBroken, match="account names a row twice"):
+        change.run(unit, [{"of_id": "0", "debits": 1}, {"of_id": "0", "debits": 2}])
+    assert change.run(unit, [{"of_id": str(n), "debits": 5} for n in range(2)]) == 2
+    assert unit.execute(sa.select(account.c.kind, account.c.debits)).all() == [("reserved", 5), ("reserved", 5)]
+
+
+def test_an_update_that_does_not_name_its_row_is_refused_before_it_is_ever_run() -> None:
+    with pytest.raises(InvariantBroken, match="does not name the row"):
+        Prepared(sa.update(account).where(account.c.owner == sa.bindparam("of_owner")))
+
+
+def test_what_is_too_long_is_refused_and_not_cut(unit: Unit) -> None:
+    if unit.dialect.name == "postgresql":  # SQLite keeps texts of any length
+        with pytest.raises(sa.exc.DataError):
+            Prepared(sa.insert(account)).run(unit, [{**ACCOUNT, "id": "i" * 300, "asset": "a", "debits": 0}])
+
+
+def test_a_value_of_another_kind_is_not_guessed_at(unit: Unit) -> None:
+    if unit.dialect.name == "postgresql":  # SQLite's driver refuses what it does not know
+        with pytest.raises(TypeError, match="bytes"):
+            Prepared(sa.insert(account)).run(unit, [{**ACCOUNT, "id": b"i", "asset": "a", "debits": 0}])

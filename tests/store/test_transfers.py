@@ -100,7 +100,7 @@ def test_one_stale_row_among_many_is_noticed(unit: Unit) -> None:
     advance(unit, rows[2], Event.HELD, now=2)
     with pytest.raises(InvariantBroken, match="changed underneath"):
         transfers.advance(unit, [Change(row=row, event=Event.ALLOWED) for row in rows], now=3)
-    with pytest.raises(InvariantBroken, match="changed underneath"):  # named twice: the second reading is old
+    with pytest.raises(InvariantBroken, match="names a row twice"):
         transfers.advance(unit, [Change(row=rows[3], event=Event.ALLOWED)] * 2, now=3)
 
 

@@ -81,7 +81,8 @@ _WRITE_OPEN = Prepared(
     )
 )
 _ADD_ENTRIES, _ADD_ROWS = Prepared(sa.insert(velocity_entry)), Prepared(sa.insert(counter_entry))
-_WAIT = sa.update(transfer).where(transfer.c.id == sa.bindparam("of_id"))
+_ADD_WAITING = Prepared(sa.insert(waiting))
+_WAIT = Prepared(sa.update(transfer).where(transfer.c.id == sa.bindparam("of_id")))
 
 
 @dataclass(slots=True)
@@ -214,9 +215,9 @@ class Counters:
                 {"policy_id": policy_id, "scope_key": key, "place": base + place, "transfer_id": transfer_id}
                 for policy_id, key, place, transfer_id in self._waiting
             ]
-            self._unit.execute(sa.insert(waiting), rows)
+            _ADD_WAITING.run(self._unit, rows)
             places = {row["transfer_id"]: row["place"] for row in rows}
-            self._unit.execute(_WAIT, [{"of_id": each, "wait_place": place} for each, place in places.items()])
+            _WAIT.run(self._unit, [{"of_id": each, "wait_place": place} for each, place in places.items()])
 
     def _write_counters(self) -> None:
         changed, fresh = [], []

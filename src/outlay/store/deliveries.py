@@ -15,27 +15,16 @@ from outlay.core.event import iso, retry_at
 from outlay.core.seams import SECOND, Entropy, Instant
 from outlay.store import paging
 from outlay.store.database import Unit
+from outlay.store.prepared import Prepared
 from outlay.store.schema import delivery, event, webhook
 from outlay.store.webhooks import ENABLED, FAILED, PAGE, PENDING, Webhook, attempt_row, find, get
 
 DELIVERED = "delivered"
 
-_DELIVER = (
-    sa.update(delivery)
-    .where(delivery.c.id == sa.bindparam("of_id"), delivery.c.state == PENDING)
-    .values(state=DELIVERED, sent_at=sa.bindparam("sent_at"), status=sa.bindparam("status"))
-)
-_FAIL = (
-    sa.update(delivery)
-    .where(delivery.c.id == sa.bindparam("of_id"))
-    .values(
-        state=FAILED,
-        sent_at=sa.bindparam("sent_at"),
-        status=sa.bindparam("status"),
-        error=sa.bindparam("error"),
-        next_attempt_at=sa.bindparam("next_attempt_at"),
-    )
-)
+_OF_ID = sa.update(delivery).where(delivery.c.id == sa.bindparam("of_id"))
+_DELIVER = Prepared(_OF_ID.where(delivery.c.state == PENDING).values(state=DELIVERED))
+_FAIL = Prepared(_OF_ID.values(state=FAILED))
+_ADD = Prepared(sa.insert(delivery))
 _STILL_PENDING = sa.select(delivery.c.id).where(
     delivery.c.id.in_(sa.bindparam("ids", expanding=True)), delivery.c.state == PENDING
 )
@@ -253,9 +242,8 @@ def due(unit: Unit, webhook_id: str, *, now: Instant, limit: int) -> tuple[Webho
 
 def mark_delivered(unit: Unit, taken: Sequence[tuple[str, Instant, str]]) -> None:
     """Record which attempts were taken: id, instant and HTTP status. One whose outcome is known already stays."""
-    if taken:
-        rows = [{"of_id": row_id, "sent_at": sent_at, "status": status} for row_id, sent_at, status in taken]
-        unit.execute(_DELIVER, rows)
+    rows = [{"of_id": row_id, "sent_at": sent_at, "status": status} for row_id, sent_at, status in taken]
+    _DELIVER.run(unit, rows)
 
 
 def mark_failed(
@@ -296,10 +284,8 @@ def mark_failed(
                 retry_of=attempt.id,
             )
             planned.append(again)
-    if outcomes:
-        unit.execute(_FAIL, outcomes)
-    if planned:
-        unit.execute(sa.insert(delivery), planned)
+    _FAIL.run(unit, outcomes)
+    _ADD.run(unit, planned)
     return fresh
 
 

@@ -43,9 +43,11 @@ _TOTAL = members(
     {"network": TEXT, "symbol": TEXT, "decimals": WHOLE, "valueUsd": _MONEY},
 )
 _ROWS = list_of(_ITEM, least=1, most=ROWS_MAX)
+_CHECKED_ROWS = list_of({"anyOf": [_ITEM, ANY_OBJECT]}, least=1, most=ROWS_MAX)
+"""What is wrong with a row is what the answer tells: it is no reason to refuse the call."""
 
 BODIES: Mapping[str, Mapping[str, Schema]] = {
-    "CheckRows": {"rows": _ROWS, "walletId": WALLET, "poolId": _POOL},
+    "CheckRows": {"rows": _CHECKED_ROWS, "walletId": WALLET, "poolId": _POOL},
     "SubmitBatch": {
         "digest": {**_DIGEST, "description": "of the rows in their order, as the reference of batches says"},
         "count": {"minimum": 1, "maximum": COUNT_MAX},
