@@ -1,6 +1,7 @@
 """What a long outage left to be delivered costs the next look no more than a short one."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 
 from outlay.store import deliveries, webhooks
 from outlay.store.database import Unit
+from outlay.store.schema import delivery
 from outlay.system import SystemEntropy
 
 KIND = "wallet.transfer.confirmed"
@@ -39,16 +41,15 @@ def work_of(unit: Unit, statement: str, parameters: Any) -> int:
     return rows
 
 
-def works(unit: Unit, webhook_id: str) -> list[int]:
-    """Return the work of asking who has something due, and for the next few of one endpoint."""
+def works(unit: Unit, look: Callable[[], None]) -> list[int]:
+    """Return the work of each query for deliveries that ``look`` makes."""
     asked: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         asked.append((statement, parameters))
 
     sa.event.listen(unit, "before_cursor_execute", note)
-    assert webhook_id in deliveries.waiting(unit, now=NOW)
-    assert len(deliveries.due(unit, webhook_id, now=NOW, limit=4)[1]) == 4
+    look()
     sa.event.remove(unit, "before_cursor_execute", note)
     return [work_of(unit, *each) for each in asked if each[0].startswith("SELECT") and "delivery" in each[0]]
 
@@ -65,13 +66,42 @@ def test_the_next_deliveries_are_found_as_quickly_in_a_long_backlog(unit: Unit, 
         if is_analyzed:
             unit.exec_driver_sql("ANALYZE")
 
+    def look() -> None:
+        """Ask who has something due, and for the next few of one endpoint."""
+        assert made[0].id in deliveries.waiting(unit, now=NOW)
+        assert len(deliveries.due(unit, made[0].id, now=NOW, limit=4)[1]) == 4
+
     raise_many(20)
-    short = works(unit, made[0].id)
+    short = works(unit, look)
     assert len(short) == 2
     raise_many(1000)
-    long = works(unit, made[0].id)
+    long = works(unit, look)
     print(f"work with 20 waiting {short}, with 1,020 {long}")
     assert all(after < 3 * before + 50 for before, after in zip(short, long, strict=True))
+
+
+def test_what_was_given_up_is_found_as_quickly_among_many_that_came_through(unit: Unit) -> None:
+    """However many attempts an endpoint had that were followed by others."""
+    target = webhooks.create(unit, url="https://example.com/", events=[KIND], now=NOW, entropy=ENTROPY)
+
+    def fail_many(count: int, *, is_parked: bool) -> None:
+        raised = [webhooks.Raised(kind=KIND, subject=f"xfr-{number}", data={}) for number in range(count)]
+        webhooks.emit_many(unit, raised, now=NOW, entropy=ENTROPY)
+        ends = {"state": webhooks.FAILED, "next_attempt_at": None if is_parked else NOW}
+        unit.execute(sa.update(delivery).where(delivery.c.state == webhooks.PENDING).values(ends))
+        unit.exec_driver_sql("ANALYZE")
+
+    def look() -> None:
+        assert len(deliveries.parked_events(unit, target.id, limit=9)) == 5
+
+    fail_many(5, is_parked=True)
+    fail_many(50, is_parked=False)
+    few = works(unit, look)
+    assert len(few) == 1
+    fail_many(5_000, is_parked=False)
+    many = works(unit, look)
+    print(f"work beside 50 others {few}, beside 5,050 {many}")
+    assert many[0] < 3 * few[0] + 50
 
 
 def test_those_of_one_instant_come_in_their_order(unit: Unit) -> None:

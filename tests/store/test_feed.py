@@ -233,25 +233,6 @@ async def test_a_replay_sends_once_however_often_it_is_asked_for(db: Database) -
     await db.write(run)
 
 
-@pytest.mark.parametrize("name", ["sqlite", "postgresql"])
-async def test_what_was_given_up_is_found_by_an_index_of_its_own(tmp_path: Path, name: str) -> None:
-    """However many attempts an endpoint had that were followed by others."""
-
-    def run(unit: Unit) -> str:
-        target = hook(unit, PAID)
-        asked: list[tuple[str, Any]] = []
-        sa.event.listen(unit, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
-        deliveries.parked_events(unit, target.id, limit=9)
-        query, values = asked[0]
-        if name == "sqlite":
-            return str(unit.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values).all())
-        unit.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        return str(unit.exec_driver_sql(f"EXPLAIN {query}", values).all())
-
-    with places(name, tmp_path) as where, closing(Database(where)) as opened:
-        assert "delivery_parked" in await opened.write(run)
-
-
 async def test_what_is_chosen_by_time_comes_in_pages_that_join_up(db: Database) -> None:
     chance = random.Random(5)
     instants = [START + chance.randrange(10) * MINUTE for _ in range(40)]
