@@ -26,6 +26,7 @@ from outlay.evidence.keys import load_public_key
 from outlay.layout import Layout
 from outlay.store.database import Database
 from outlay.store.schema import group_mark
+from outlay.system import keep_what_is_loaded
 from outlay.web import errors
 from outlay.web.body import CHALLENGE_BODY_MAX, StrictRequest
 from outlay.web.dfns.action import ActionInit, ActionSign
@@ -152,6 +153,7 @@ def main() -> None:
     port, which, directory, *url = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), *sys.argv[4:]
     app = {"product": product, "reference": reference}[which](directory, *url)
     # As ``outlay serve`` runs it.
+    keep_what_is_loaded()
     uvicorn.run(
         app, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False, lifespan="on"
     )

@@ -3,20 +3,23 @@
 The five: look for the same external id, read what left the wallet within a day (two running totals), insert the
 payout, insert its event, add to the total. In groups they are done by one writer, for the whole group at once where
 the database can. Row by row each payout is a transaction of its own that locks the wallet's total first, as a cap
-that holds demands.
+that holds demands. Through the committer each is a unit that waits for the product's one writer, beside others.
 """
 
 import asyncio
 import itertools
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from bench.turns import Repeat, rates
+from outlay.store.database import Database, Unit
+from outlay.store.schema import group_mark
 
 CAP, AMOUNT, DAY_S = 10**15, 12_345, 86_400
 RECIPIENT = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8"
@@ -60,6 +63,16 @@ def row_by_row(url: str, connections: int, *, rounds: int, seconds: float) -> li
     """Return payouts a second when each is a transaction of its own on one wallet's row, over several connections."""
     with _fresh(url):
         figures = [asyncio.run(_row_by_row(url, connections, seconds)) for _ in range(rounds)]
+        with psycopg.connect(url) as connection:
+            row = connection.execute("SELECT (SELECT count(*) FROM payout), (SELECT spent FROM total)").fetchone()
+        _check(row)
+    return figures
+
+
+def committed(url: str, waiting: int, *, rounds: int, seconds: float) -> list[float]:
+    """Return payouts a second on one wallet's row when each is a unit of the product's writer, ``waiting`` at once."""
+    with _fresh(url):
+        figures = [asyncio.run(_committed(url, waiting, seconds)) for _ in range(rounds)]
         with psycopg.connect(url) as connection:
             row = connection.execute("SELECT (SELECT count(*) FROM payout), (SELECT spent FROM total)").fetchone()
         _check(row)
@@ -118,25 +131,56 @@ def _sqlite_group(connection: sqlite3.Connection) -> Callable[[list[str]], None]
 
 def _postgresql_group(connection: psycopg.Connection) -> Callable[[list[str]], None]:
     def keep(ids: list[str]) -> None:
-        now = time.time()
         with connection.transaction():
-            connection.execute("SELECT external_id FROM payout WHERE external_id = ANY(%s)", (ids,)).fetchall()
-            row = connection.execute(_LOCKED_WINDOW, (now - DAY_S,)).fetchone()
-            assert row is not None and row[1] + AMOUNT * len(ids) <= CAP
-            totals = [row[0] + AMOUNT * place for place in range(1, len(ids) + 1)]
-            made = connection.execute(
-                "INSERT INTO payout(external_id, wallet, recipient, asset, amount, status, at, total)"
-                " SELECT k, 1, %s, 'USDC', %s, 'ready', %s, t FROM unnest(%s::text[], %s::bigint[]) u(k, t)"
-                " RETURNING id",
-                (RECIPIENT, AMOUNT, now, ids, totals),
-            ).fetchall()
-            connection.execute(
-                "INSERT INTO outbox(payout, body, at) SELECT p, %s, %s FROM unnest(%s::bigint[]) p",
-                (EVENT, now, [each[0] for each in made]),
-            )
-            connection.execute("UPDATE total SET spent=spent+%s WHERE wallet=1", (AMOUNT * len(ids),))
+            _keep(connection.execute, ids)
 
     return keep
+
+
+def _keep(execute: Callable[[str, tuple[Any, ...]], Any], ids: Sequence[str]) -> None:
+    """Do the five statements for several payouts at once."""
+    now = time.time()
+    execute("SELECT external_id FROM payout WHERE external_id = ANY(%s)", (ids,)).fetchall()
+    row = execute(_LOCKED_WINDOW, (now - DAY_S,)).fetchone()
+    assert row is not None and row[1] + AMOUNT * len(ids) <= CAP
+    totals = [row[0] + AMOUNT * place for place in range(1, len(ids) + 1)]
+    made = execute(
+        "INSERT INTO payout(external_id, wallet, recipient, asset, amount, status, at, total)"
+        " SELECT k, 1, %s, 'USDC', %s, 'ready', %s, t FROM unnest(%s::text[], %s::bigint[]) u(k, t)"
+        " RETURNING id",
+        (RECIPIENT, AMOUNT, now, ids, totals),
+    ).fetchall()
+    execute(
+        "INSERT INTO outbox(payout, body, at) SELECT p, %s, %s FROM unnest(%s::bigint[]) p",
+        (EVENT, now, [each[0] for each in made]),
+    )
+    execute("UPDATE total SET spent=spent+%s WHERE wallet=1", (AMOUNT * len(ids),))
+
+
+def _unit(unit: Unit, ids: Sequence[str]) -> list[None]:
+    _keep(unit.exec_driver_sql, list(ids))
+    return [None] * len(ids)
+
+
+async def _committed(url: str, waiting: int, seconds: float) -> float:
+    db = Database(url)
+    with db.engine.begin() as unit:
+        group_mark.create(unit, checkfirst=True)
+    done = 0
+    began = time.perf_counter()
+
+    async def work() -> None:
+        nonlocal done
+        while time.perf_counter() - began < seconds:
+            await db.write_item(_unit, f"{next(_numbers):032x}")
+            done += 1
+
+    await asyncio.gather(*(work() for _ in range(waiting)))
+    elapsed = time.perf_counter() - began
+    with db.engine.begin() as unit:
+        group_mark.drop(unit)
+    db.close()
+    return done / elapsed
 
 
 @contextmanager

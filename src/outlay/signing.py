@@ -26,7 +26,7 @@ from outlay.signer.kms import KmsKeys
 from outlay.signer.local import LocalSigner, SignerCore
 from outlay.signer.pkcs11 import Pkcs11Keys
 from outlay.signer.process import SignerServer, log
-from outlay.system import SystemClock, arm_crash
+from outlay.system import SystemClock, arm_crash, keep_what_is_loaded
 
 KMS_BATCH: Final = 8
 """Signatures asked of a key service before a freeze may come in between: each takes a tenth of a second."""
@@ -194,6 +194,7 @@ def run(directory: Path, *, parent: int | None = None) -> None:
         raise InvalidInput(f"{layout.root} holds no deployment: run outlay init --dir {layout.root}", field="dir")
     # A child may meet the child of a server that was killed just now.
     lock = take_journal(layout, patience_s=0 if parent is None else LOCK_PATIENCE_S)
+    keep_what_is_loaded()
     try:
         asyncio.run(_serve(layout, config))
     finally:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from outlay.core.errors import OutcomeUnknown, PreconditionFailed, Unavailable
+from outlay.store import database
 from outlay.store.database import GROUP_MAX, Database, Unit
 from outlay.store.schema import group_mark
 
@@ -89,6 +90,53 @@ async def test_a_hundred_concurrent_writes_need_few_commits(db: Database) -> Non
 async def test_a_group_is_not_longer_than_its_limit(db: Database) -> None:
     await one_group(db, *(add(str(number)) for number in range(GROUP_MAX + 1)))
     assert db.groups == 3
+
+
+@pytest.mark.parametrize("crowd", [database.CROWD - 1, database.CROWD])
+async def test_after_a_crowd_those_that_follow_closely_are_one_group(
+    db: Database, crowd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was answered asks again at once; who comes alone waits for nobody."""
+    monkeypatch.setattr(database, "GATHER_S", 2.0)
+    monkeypatch.setattr(database, "GATHER_MAX_S", 4.0)
+    await one_group(db, *(add(f"before {number}") for number in range(crowd)))
+    groups, taken = db.groups, asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def first(_unit: Unit) -> None:
+        loop.call_soon_threadsafe(taken.set)
+
+    asked: list[asyncio.Future[Any]] = [asyncio.ensure_future(db.write(first))]
+    if crowd < database.CROWD:
+        await asyncio.wait_for(taken.wait(), 1.0)
+    await asyncio.sleep(0.05)
+    asked += [asyncio.ensure_future(db.write(add(name))) for name in ("a", "b")]
+    await asyncio.gather(*asked)
+    assert db.groups - groups == (1 if crowd >= database.CROWD else 2)
+
+
+async def test_a_crowd_is_not_waited_for_beyond_its_time(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "GATHER_S", 30.0)
+    monkeypatch.setattr(database, "GATHER_MAX_S", 0.0)
+    await one_group(db, *(add(f"before {number}") for number in range(database.CROWD)))
+    await asyncio.wait_for(db.write(add("after")), 10)
+
+
+async def test_what_waits_is_kept_when_the_database_is_closed_in_a_crowd(
+    where: Path | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "GATHER_S", 30.0)
+    monkeypatch.setattr(database, "GATHER_MAX_S", 30.0)
+    opened = Database(where)
+    _extra.create_all(opened.engine)
+    await one_group(opened, *(add(f"before {number}") for number in range(database.CROWD)))
+    asked = asyncio.ensure_future(opened.write(add("last")))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.to_thread(opened.close), 10)
+    assert await asked == "last"
+    again = Database(where)
+    _extra.drop_all(again.engine)
+    again.close()
 
 
 async def test_units_of_a_group_see_each_other_in_order(db: Database) -> None:

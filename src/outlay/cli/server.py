@@ -14,7 +14,7 @@ from outlay.cli.listener import Listener
 from outlay.cli.logs import set_up_logs, take_over_library_logs
 from outlay.config import load, with_metrics_port
 from outlay.layout import Layout
-from outlay.system import arm_crash
+from outlay.system import arm_crash, keep_what_is_loaded
 
 STARTUP_FAILED = 3
 """The exit code of a server that never served, as uvicorn's own command has it."""
@@ -32,6 +32,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            keep_what_is_loaded()
             log.info("serving", url=self._url, host=self.config.host, port=self.config.port)
 
 

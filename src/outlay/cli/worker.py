@@ -11,7 +11,7 @@ from outlay.app import Application, Role
 from outlay.cli.logs import set_up_logs, take_over_library_logs
 from outlay.config import load, with_metrics_port
 from outlay.layout import Layout
-from outlay.system import arm_crash
+from outlay.system import arm_crash, keep_what_is_loaded
 
 
 def run(directory: Path, metrics_port: int | None = None) -> None:
@@ -31,6 +31,7 @@ async def _work(application: Application) -> None:
     structlog.get_logger().info("working", pid=os.getpid())
     try:
         await application.start()
+        keep_what_is_loaded()
         await end.wait()
     finally:
         await application.stop()

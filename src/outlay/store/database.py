@@ -33,6 +33,10 @@ Batch = Callable[[Unit, Sequence[I]], Sequence[T | Exception]]
 """Does for many items at once what a unit does for one: returns a result or an error for each, in order."""
 Row = sa.Row[Any]
 GROUP_MAX = 128
+CROWD = 4
+"""Units in a group after which the next is waited for, so that it is one group and not several small ones."""
+GATHER_S, GATHER_MAX_S = 0.002, 0.02
+"""How long a unit is waited for after the one before it, and all of them together."""
 READERS = 4
 """Connections that may read at once."""
 
@@ -60,6 +64,11 @@ CLOCKS_APART_MAX: Instant = 10 * SECOND
 _OLD_MARK = "DELETE FROM group_mark WHERE at < {now} - 86400000000"
 _OLD_MARKS = {name: sa.text(_OLD_MARK.format(now=now)) for name, now in _NOW.items()}
 """What processes left behind that ended a day ago; nobody asks for it any more."""
+
+_CHECKPOINT_PAGES = 10_000
+"""Pages of the log of a SQLite file before they are moved into it: 40 MB. A full group writes hundreds of pages, often
+the same ones as the group before, and the default of 1,000 moved them every few groups.
+"""
 
 ASK_MAX_S = 15.0
 """How long a writer asks a PostgreSQL that does not answer whether a commit happened."""
@@ -143,6 +152,7 @@ def _sqlite_engine(path: Path, *, writer: bool, size: int) -> sa.Engine:
     def _set_up(connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
         connection.execute("PRAGMA foreign_keys=ON")
         if not writer:
             connection.execute("PRAGMA query_only=ON")
@@ -279,27 +289,40 @@ class Database:
     # the writer thread
 
     def _write_forever(self) -> None:
-        stop = False
+        stop, crowd = False, 0
         while not stop:
-            group: list[_Work] = []
-            item = self._queue.get()
-            while True:
-                if item is None:
-                    stop = True
-                    break
-                group.append(item)
-                if len(group) >= GROUP_MAX:
-                    break
-                try:
-                    item = self._queue.get_nowait()
-                except queue.Empty:
-                    break
+            group, stop = self._next_group(patient=crowd >= CROWD)
+            crowd = len(group)
             if group:
                 self._run_group(group)
                 self._tell_notes(group[0].loop)
                 for loop in {work.loop for work in group}:
                     mine = [work for work in group if work.loop is loop]
                     _tell(loop, mine)
+
+    def _next_group(self, *, patient: bool) -> tuple[list[_Work], bool]:
+        """Wait for a unit and return it with all that wait beside it, and whether they are the last ever.
+
+        Whoever was answered in the last group may ask again at once, and what a group costs is mostly the same for one
+        unit and for many. So after a crowd (``patient``) those that follow each other closely are waited for.
+        """
+        group: list[_Work] = []
+        item = self._queue.get()
+        until = time.monotonic() + GATHER_MAX_S if patient else 0.0
+        while item is not None:
+            group.append(item)
+            if len(group) >= GROUP_MAX:
+                return group, False
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                if time.monotonic() >= until:
+                    return group, False
+                try:
+                    item = self._queue.get(timeout=GATHER_S)
+                except queue.Empty:
+                    return group, False
+        return group, True
 
     def _run_group(self, group: list[_Work]) -> None:
         """Keep every unit of ``group`` that can be kept; on a failure of the whole, bisect."""

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from outlay.core.policy import Policy, RequestApproval, Velocity
 from outlay.core.seams import Instant
 from outlay.core.transfer import State
-from outlay.core.velocity import EMPTY, Window, entry_of, window_start
+from outlay.core.velocity import EMPTY, Window, countable, window_start
 from outlay.store.database import Unit
 from outlay.store.schema import counter_correction, counter_entry, transfer, velocity_counter
 from outlay.store.velocity import Counted, key_of
@@ -167,7 +167,11 @@ class BindingWindows:
 
 def _sum(values: Iterable[int | None]) -> Window:
     # Added up here: SQLite keeps these numbers as text and would add them as floats.
-    total = EMPTY
-    for value in values:
-        total = total.plus(entry_of(value))
-    return total
+    known, count, unknown = 0, 0, 0
+    for each in map(countable, values):
+        count += 1
+        if each is None:
+            unknown += 1
+        else:
+            known += each
+    return Window(known, count, unknown)
