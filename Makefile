@@ -5,6 +5,8 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 # Trust what the machine trusts, also behind a proxy that re-signs.
 export UV_SYSTEM_CERTS := true
+# The tests start hundreds of servers: each would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 UV := $(BIN)/uv
