@@ -18,6 +18,8 @@ PIN = b"1234"
 TOKEN = "outlay"
 MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
 REGION = "eu-central-1"
+ON_TOKEN = pytest.param("pkcs11", marks=pytest.mark.ci)
+"""What only the build machine installs a program for."""
 
 
 def find_softhsm() -> str:

@@ -21,7 +21,7 @@ from outlay.signer.keystore import KdfParams, Keystore
 from outlay.signer.kms import KmsKeys
 from outlay.signer.pkcs11 import Pkcs11Keys
 from outlay.system import SystemEntropy
-from tests.signer_process.backends import PIN, REGION, TOKEN, kms
+from tests.signer_process.backends import ON_TOKEN, PIN, REGION, TOKEN, kms
 
 SIGNATURES = 200
 """Of which about 100 have s in the upper half when a device makes them, and 100 the other parity."""
@@ -44,7 +44,7 @@ def service() -> Iterator[KmsKeys]:
         made.close()
 
 
-@pytest.fixture(params=["keystore", "pkcs11", "aws-kms"])
+@pytest.fixture(params=["keystore", ON_TOKEN, "aws-kms"])
 def keys(request: pytest.FixtureRequest, tmp_path: Path) -> Keys:
     """Return the keys of each back-end in turn."""
     if request.param == "keystore":
@@ -96,6 +96,7 @@ def test_an_unknown_reference_is_no_key(keys: Keys, request: pytest.FixtureReque
         keys.sign(wrong[type(keys).__name__], b"\1" * 32)
 
 
+@pytest.mark.ci
 def test_the_id_is_the_same_when_it_is_opened_again(pkcs11_module: str, token: Pkcs11Keys, service: KmsKeys) -> None:
     known = token.id
     token.close()
@@ -160,6 +161,7 @@ def test_what_is_no_point_is_no_key() -> None:
 # PKCS#11
 
 
+@pytest.mark.ci
 def test_a_token_key_cannot_be_taken_out(token: Pkcs11Keys, request: pytest.FixtureRequest) -> None:
     made = token.make(wallet(request), 0)
     private = next(
@@ -177,6 +179,7 @@ def test_a_token_key_cannot_be_taken_out(token: Pkcs11Keys, request: pytest.Fixt
         _ = private[pkcs11.Attribute.VALUE]
 
 
+@pytest.mark.ci
 def test_a_key_that_was_brought_in_is_not_used(token: Pkcs11Keys, request: pytest.FixtureRequest) -> None:
     """Somebody else has it as well."""
     session, name = token._session, wallet(request)
@@ -190,6 +193,7 @@ def test_a_key_that_was_brought_in_is_not_used(token: Pkcs11Keys, request: pytes
         token.make(name, 0)
 
 
+@pytest.mark.ci
 def test_a_wallet_with_two_token_keys_gets_neither(token: Pkcs11Keys, request: pytest.FixtureRequest) -> None:
     name = wallet(request)
     token._generate(name)
@@ -199,6 +203,7 @@ def test_a_wallet_with_two_token_keys_gets_neither(token: Pkcs11Keys, request: p
         token.make(name, 0)
 
 
+@pytest.mark.ci
 def test_a_public_key_left_by_a_crash_is_passed_by(token: Pkcs11Keys, request: pytest.FixtureRequest) -> None:
     name = wallet(request)
     half = token._generate(name)
@@ -211,6 +216,7 @@ def test_a_public_key_left_by_a_crash_is_passed_by(token: Pkcs11Keys, request: p
     assert len(token.sign(made.reference, b"\1" * 32)) == 65
 
 
+@pytest.mark.ci
 def test_a_token_that_was_away_is_opened_again(token: Pkcs11Keys, request: pytest.FixtureRequest) -> None:
     made = token.make(wallet(request), 0)
     token._session.close()
@@ -220,6 +226,7 @@ def test_a_token_that_was_away_is_opened_again(token: Pkcs11Keys, request: pytes
     assert len(token.sign(made.reference, b"\1" * 32)) == 65
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("wrong", ["module", "token", "PIN"])
 def test_a_token_that_does_not_open_says_what_to_check(pkcs11_module: str, wrong: str) -> None:
     """In a process of its own: this one may be logged in."""

@@ -21,7 +21,7 @@ from outlay.layout import Layout
 from outlay.signer.journal import Journal
 from outlay.system import SystemClock
 from tests.door import CONFIGURATION
-from tests.signer_process.backends import PIN, REGION, TOKEN, kms
+from tests.signer_process.backends import ON_TOKEN, PIN, REGION, TOKEN, kms
 from tests.world import until
 
 FOREIGN = (
@@ -129,7 +129,7 @@ def on_token(module: str) -> str:
     return f"{CONFIGURATION}\n[signer]\n{keys}"
 
 
-@pytest.fixture(params=["pkcs11", "aws-kms"])
+@pytest.fixture(params=[ON_TOKEN, "aws-kms"])
 def settings(request: pytest.FixtureRequest) -> Iterator[str]:
     """Return a configuration of each back-end in turn."""
     with ExitStack() as closing:
@@ -155,6 +155,7 @@ async def test_a_deployment_is_made_on_any_back_end(layout: Layout, settings: st
     assert await signer.create_key("wa-of-" + config.signer.backend) == key
 
 
+@pytest.mark.ci
 def test_a_deployment_on_a_token_asks_for_the_pin_first(layout: Layout, pkcs11_module: str) -> None:
     layout.passphrase.unlink()
     text = (

@@ -365,6 +365,7 @@ def pooled(url: str, tmp_path: Path) -> Iterator[str]:
     process.wait()
 
 
+@pytest.mark.ci
 async def test_it_works_behind_a_pooler(url: str, pooled: str) -> None:
     """Four processes share two sessions; each reads what it wrote, also in bulk and under savepoints."""
     opened = [Database(pooled) for _ in range(4)]
