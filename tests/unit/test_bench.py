@@ -38,6 +38,7 @@ from outlay.signer.keys import SigningKey
 from outlay.store import velocity as stored_velocity
 from outlay.store.database import Database
 from outlay.store.migrate import upgrade
+from tests import postgres
 
 
 def row(**changes: object) -> Row:
@@ -320,6 +321,14 @@ def test_the_raw_units_lose_and_double_nothing(tmp_path: Path) -> None:
     assert set(found) == {1, 10} and all(figures[0] > 0 for figures in found.values())
     with pytest.raises(AssertionError):
         units._check((3, units.AMOUNT * 2))
+
+
+def test_units_on_one_row_lose_nothing_row_by_row_and_through_the_committer() -> None:
+    """Each adds up what it stored, and fails if the wallet's total is another."""
+    url = postgres.database_url(empty=True)
+    (one,) = units.row_by_row(url, 4, rounds=1, seconds=0.1)
+    (other,) = units.committed(url, 16, rounds=1, seconds=0.1)
+    assert one > 0 and other > 0
 
 
 def test_a_filled_counter_says_what_a_naive_sum_says(tmp_path: Path) -> None:
