@@ -42,8 +42,9 @@ GROUP = 100
 WAITING = GROUP_MAX
 """Units that wait for the product's writer at once, for one wallet's row."""
 HOT_DIFFERENCES = (
-    "the same five statements on both sides, so this measures the committer alone; row by row each payout locks the"
-    " wallet's total in a transaction of its own, as a cap that holds demands"
+    "what is written is the same; the committer is given units that wait for it together and does five statements for"
+    " all of them, row by row does five for each payout and locks the wallet's total in a transaction of its own, as a"
+    " cap that holds demands"
 )
 WHOLE_DIFFERENCES = (
     "row by row nothing is authenticated, judged by policies or priced, and three rows are written for a payout instead"

@@ -3,7 +3,8 @@
 The five: look for the same external id, read what left the wallet within a day (two running totals), insert the
 payout, insert its event, add to the total. In groups they are done by one writer, for the whole group at once where
 the database can. Row by row each payout is a transaction of its own that locks the wallet's total first, as a cap
-that holds demands. Through the committer each is a unit that waits for the product's one writer, beside others.
+that holds demands. Through the committer each is a unit that waits for the product's one writer, which does the five
+for all that wait together.
 """
 
 import asyncio

@@ -92,32 +92,36 @@ async def test_a_group_is_not_longer_than_its_limit(db: Database) -> None:
     assert db.groups == 3
 
 
-@pytest.mark.parametrize("crowd", [database.CROWD - 1, database.CROWD])
-async def test_after_a_crowd_those_that_follow_closely_are_one_group(
-    db: Database, crowd: int, monkeypatch: pytest.MonkeyPatch
+def patient(monkeypatch: pytest.MonkeyPatch, *, dear_s: float = 0.0, gather_max_s: float = 30.0) -> None:
+    """Have a writer wait so long for a crowd that a test which waits in vain fails."""
+    for name, value in (("DEAR_S", dear_s), ("GATHER_S", 30.0), ("GATHER_MAX_S", gather_max_s)):
+        monkeypatch.setattr(database, name, value)
+
+
+async def test_a_crowd_that_was_answered_and_asks_again_is_one_group(
+    db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who was answered asks again at once; who comes alone waits for nobody."""
-    monkeypatch.setattr(database, "GATHER_S", 2.0)
-    monkeypatch.setattr(database, "GATHER_MAX_S", 4.0)
+    patient(monkeypatch)
+    await one_group(db, *(add(f"before {number}") for number in range(database.CROWD)))
+    groups, asked = db.groups, []
+    for number in range(database.CROWD):
+        asked.append(asyncio.ensure_future(db.write(add(f"again {number}"))))
+        await asyncio.sleep(0.01)
+    await asyncio.wait_for(asyncio.gather(*asked), 10)
+    assert db.groups - groups == 1
+
+
+@pytest.mark.parametrize(("crowd", "dear_s"), [(database.CROWD - 1, 0.0), (database.CROWD, 100.0)])
+async def test_after_few_or_cheap_units_nobody_is_waited_for(
+    db: Database, crowd: int, dear_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient(monkeypatch, dear_s=dear_s)
     await one_group(db, *(add(f"before {number}") for number in range(crowd)))
-    groups, taken = db.groups, asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def first(_unit: Unit) -> None:
-        loop.call_soon_threadsafe(taken.set)
-
-    asked: list[asyncio.Future[Any]] = [asyncio.ensure_future(db.write(first))]
-    if crowd < database.CROWD:
-        await asyncio.wait_for(taken.wait(), 1.0)
-    await asyncio.sleep(0.05)
-    asked += [asyncio.ensure_future(db.write(add(name))) for name in ("a", "b")]
-    await asyncio.gather(*asked)
-    assert db.groups - groups == (1 if crowd >= database.CROWD else 2)
+    await asyncio.wait_for(db.write(add("alone")), 10)
 
 
 async def test_a_crowd_is_not_waited_for_beyond_its_time(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "GATHER_S", 30.0)
-    monkeypatch.setattr(database, "GATHER_MAX_S", 0.0)
+    patient(monkeypatch, gather_max_s=0.0)
     await one_group(db, *(add(f"before {number}") for number in range(database.CROWD)))
     await asyncio.wait_for(db.write(add("after")), 10)
 
@@ -125,8 +129,7 @@ async def test_a_crowd_is_not_waited_for_beyond_its_time(db: Database, monkeypat
 async def test_what_waits_is_kept_when_the_database_is_closed_in_a_crowd(
     where: Path | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "GATHER_S", 30.0)
-    monkeypatch.setattr(database, "GATHER_MAX_S", 30.0)
+    patient(monkeypatch)
     opened = Database(where)
     _extra.create_all(opened.engine)
     await one_group(opened, *(add(f"before {number}") for number in range(database.CROWD)))

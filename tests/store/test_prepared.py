@@ -110,6 +110,8 @@ def test_a_row_is_updated_once_and_what_the_statement_says_itself_holds_for_all(
 def test_an_update_that_does_not_name_its_row_is_refused_before_it_is_ever_run() -> None:
     with pytest.raises(InvariantBroken, match="does not name the row"):
         Prepared(sa.update(account).where(account.c.owner == sa.bindparam("of_owner")))
+    with pytest.raises(InvariantBroken, match="does not name the row"):
+        Prepared(sa.update(account).where(account.c.id != sa.bindparam("of_id")))
 
 
 def test_what_is_too_long_is_refused_and_not_cut(unit: Unit) -> None:

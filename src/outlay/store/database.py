@@ -33,8 +33,9 @@ Batch = Callable[[Unit, Sequence[I]], Sequence[T | Exception]]
 """Does for many items at once what a unit does for one: returns a result or an error for each, in order."""
 Row = sa.Row[Any]
 GROUP_MAX = 128
-CROWD = 4
-"""Units in a group after which the next is waited for, so that it is one group and not several small ones."""
+CROWD, DEAR_S = 4, 0.01
+"""Units in a group, and how long it took, after which the next group is gathered and not begun with whoever came first.
+"""
 GATHER_S, GATHER_MAX_S = 0.002, 0.02
 """How long a unit is waited for after the one before it, and all of them together."""
 READERS = 4
@@ -289,26 +290,29 @@ class Database:
     # the writer thread
 
     def _write_forever(self) -> None:
-        stop, crowd = False, 0
+        stop, expected = False, 0
         while not stop:
-            group, stop = self._next_group(patient=crowd >= CROWD)
-            crowd = len(group)
+            group, stop = self._next_group(expected)
+            began = time.monotonic()
             if group:
                 self._run_group(group)
+                # Whoever is answered now may ask again at once, and what a group costs is mostly the same for few and
+                # for many: if nobody waited, they would come in turns with those that are there already.
+                is_worth_it = len(group) >= CROWD and time.monotonic() - began >= DEAR_S
+                expected = len(group) + self._queue.qsize() if is_worth_it else 0
                 self._tell_notes(group[0].loop)
                 for loop in {work.loop for work in group}:
                     mine = [work for work in group if work.loop is loop]
                     _tell(loop, mine)
 
-    def _next_group(self, *, patient: bool) -> tuple[list[_Work], bool]:
-        """Wait for a unit and return it with all that wait beside it, and whether they are the last ever.
+    def _next_group(self, expected: int) -> tuple[list[_Work], bool]:
+        """Return the units that wait, one at least, and whether they are the last ever.
 
-        Whoever was answered in the last group may ask again at once, and what a group costs is mostly the same for one
-        unit and for many. So after a crowd (``patient``) those that follow each other closely are waited for.
+        Up to ``expected`` units are waited for as long as they follow each other closely.
         """
         group: list[_Work] = []
         item = self._queue.get()
-        until = time.monotonic() + GATHER_MAX_S if patient else 0.0
+        until = time.monotonic() + GATHER_MAX_S
         while item is not None:
             group.append(item)
             if len(group) >= GROUP_MAX:
@@ -316,7 +320,7 @@ class Database:
             try:
                 item = self._queue.get_nowait()
             except queue.Empty:
-                if time.monotonic() >= until:
+                if len(group) >= expected or time.monotonic() >= until:
                     return group, False
                 try:
                     item = self._queue.get(timeout=GATHER_S)

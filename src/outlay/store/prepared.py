@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.sql import visitors
+from sqlalchemy.sql import operators, visitors
 
 from outlay.core.errors import InvariantBroken
 from outlay.store.database import Unit
@@ -33,7 +33,8 @@ class Prepared:
         self._statement = statement
         self._key: list[str] = []
         if isinstance(statement, sa.Update):
-            self._key = [name for name, column in _asked(statement).items() if column.primary_key]
+            equal = _asked(statement, only=operators.eq)
+            self._key = [name for name, column in equal.items() if column.primary_key]
             table: Any = statement.table
             if len(self._key) != len(table.primary_key):
                 raise InvariantBroken(f"an update of {table} does not name the row that it writes")
@@ -118,11 +119,13 @@ class _Together:
         return {**self._constants, **given}
 
 
-def _asked(statement: sa.Update) -> dict[str, Any]:
-    """Return the columns that an update compares with a parameter, by the parameter's name."""
+def _asked(statement: sa.Update, *, only: Any = None) -> dict[str, Any]:
+    """Return the columns that an update compares with a parameter, by the parameter's name; ``only`` so, if given."""
     found: dict[str, Any] = {}
     for part in visitors.iterate(statement.whereclause) if statement.whereclause is not None else ():
-        if isinstance(part, sa.BinaryExpression) and isinstance(part.right, sa.BindParameter) and part.right.required:
+        if not isinstance(part, sa.BinaryExpression) or only not in (None, part.operator):
+            continue
+        if isinstance(part.right, sa.BindParameter) and part.right.required:
             found[part.right.key] = next(each for each in visitors.iterate(part.left) if isinstance(each, sa.Column))
     return found
 
@@ -156,5 +159,6 @@ def _element(value: Any) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, int):
-        return str(value)  # of a truth value the database reads the name
+        # Of a truth value the database reads the name; what counts as a number may print itself otherwise.
+        return str(value) if value is True or value is False else int.__repr__(value)
     raise TypeError(f"a {type(value).__name__} is not written into an array")
