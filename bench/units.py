@@ -36,6 +36,7 @@ _WINDOW = """
 SELECT spent, spent - coalesce((SELECT total FROM payout WHERE wallet=1 AND at<={0} ORDER BY at DESC LIMIT 1), 0)
 FROM total WHERE wallet=1
 """
+_STORED = "SELECT (SELECT count(*) FROM payout), (SELECT spent FROM total)"
 _LOCKED_WINDOW = _WINDOW.format("%s") + "FOR UPDATE OF total"
 _numbers = itertools.count()
 
@@ -45,7 +46,7 @@ def sqlite_units(folder: Path, groups: tuple[int, ...], *, rounds: int, seconds:
     with closing(_sqlite(folder / f"units-{next(_numbers)}.db")) as connection:
         cases = {str(group): _grouped(_sqlite_group(connection), group) for group in groups}
         found = rates(cases, rounds=rounds, seconds=seconds)
-        _check(connection.execute("SELECT (SELECT count(*) FROM payout), (SELECT spent FROM total)").fetchone())
+        _check(connection.execute(_STORED).fetchone())
     return _payouts(found)
 
 
@@ -55,29 +56,19 @@ def postgresql_units(url: str, groups: tuple[int, ...], *, rounds: int, seconds:
         # Without statistics of tables this new, the planner would read whole tables: the limit has its best setting.
         cases = {str(group): _grouped(_postgresql_group(connection), group) for group in groups}
         found = rates(cases, rounds=rounds, seconds=seconds)
-        row = connection.execute("SELECT (SELECT count(*) FROM payout), (SELECT spent FROM total)").fetchone()
-        _check(row)
     return _payouts(found)
 
 
 def row_by_row(url: str, connections: int, *, rounds: int, seconds: float) -> list[float]:
     """Return payouts a second when each is a transaction of its own on one wallet's row, over several connections."""
     with _fresh(url):
-        figures = [asyncio.run(_row_by_row(url, connections, seconds)) for _ in range(rounds)]
-        with psycopg.connect(url) as connection:
-            row = connection.execute("SELECT (SELECT count(*) FROM payout), (SELECT spent FROM total)").fetchone()
-        _check(row)
-    return figures
+        return [asyncio.run(_row_by_row(url, connections, seconds)) for _ in range(rounds)]
 
 
 def committed(url: str, waiting: int, *, rounds: int, seconds: float) -> list[float]:
     """Return payouts a second on one wallet's row when each is a unit of the product's writer, ``waiting`` at once."""
     with _fresh(url):
-        figures = [asyncio.run(_committed(url, waiting, seconds)) for _ in range(rounds)]
-        with psycopg.connect(url) as connection:
-            row = connection.execute("SELECT (SELECT count(*) FROM payout), (SELECT spent FROM total)").fetchone()
-        _check(row)
-    return figures
+        return [asyncio.run(_committed(url, waiting, seconds)) for _ in range(rounds)]
 
 
 def _check(row: tuple[int, int] | tuple[object, ...] | None) -> None:
@@ -186,12 +177,13 @@ async def _committed(url: str, waiting: int, seconds: float) -> float:
 
 @contextmanager
 def _fresh(url: str) -> Iterator[None]:
-    """Make the tables in a database, and remove them again."""
+    """Make the tables in a database; check what was stored, and remove them again."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_TABLES.format(serial="bigserial PRIMARY KEY"))
         connection.execute("INSERT INTO total VALUES (1, 0)")
         try:
             yield
+            _check(connection.execute(_STORED).fetchone())
         finally:
             connection.execute("DROP TABLE payout, outbox, total")
 

@@ -1,4 +1,4 @@
-"""The real clock, the operating system's randomness, and the end that the crash suite prepares for a process."""
+"""What a process has of its machine: clock, randomness, memory, and the end that the crash suite prepares for it."""
 
 import gc
 import os

@@ -41,8 +41,8 @@ def work_of(unit: Unit, statement: str, parameters: Any) -> int:
     return rows
 
 
-def works(unit: Unit, look: Callable[[], None]) -> list[int]:
-    """Return the work of each query for deliveries that ``look`` makes."""
+def works(unit: Unit, look: Callable[[], object], table: str = "delivery") -> list[int]:
+    """Return the work of each query that ``look`` makes and that names a table."""
     asked: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -51,7 +51,7 @@ def works(unit: Unit, look: Callable[[], None]) -> list[int]:
     sa.event.listen(unit, "before_cursor_execute", note)
     look()
     sa.event.remove(unit, "before_cursor_execute", note)
-    return [work_of(unit, *each) for each in asked if each[0].startswith("SELECT") and "delivery" in each[0]]
+    return [work_of(unit, *each) for each in asked if each[0].startswith("SELECT") and table in each[0]]
 
 
 @pytest.mark.parametrize("is_analyzed", [False, True])

@@ -1,13 +1,11 @@
 """What one payout costs does not depend on how many wait, also while PostgreSQL knows nothing of tables that grew."""
 
-from typing import Any
-
 import sqlalchemy as sa
 
 from outlay.store import velocity_binding
 from outlay.store.database import Unit
 from outlay.store.schema import counter_entry, velocity_counter, velocity_entry
-from tests.store.test_backlog import work_of
+from tests.store.test_backlog import works
 
 OPEN = 3_000
 OF = {"policy_id": "pol-1", "scope_key": "organization"}
@@ -26,15 +24,6 @@ def count_open(unit: Unit) -> None:
 
 def test_what_is_bound_is_found_from_the_payouts(unit: Unit) -> None:
     count_open(unit)
-    asked: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        asked.append((statement, parameters))
-
-    sa.event.listen(unit, "before_cursor_execute", note)
-    assert unit.execute(velocity_binding._BOUND, OF).all() == []
-    sa.event.remove(unit, "before_cursor_execute", note)
-    ((statement, parameters),) = asked
-    rows = work_of(unit, statement, parameters)
+    (rows,) = works(unit, lambda: unit.execute(velocity_binding._BOUND, OF).all(), "counter_entry")
     print(f"work {rows} beside {OPEN} open entries")
     assert rows < 100

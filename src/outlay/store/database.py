@@ -34,8 +34,7 @@ Batch = Callable[[Unit, Sequence[I]], Sequence[T | Exception]]
 Row = sa.Row[Any]
 GROUP_MAX = 128
 CROWD, DEAR_S = 4, 0.01
-"""Units in a group, and how long it took, after which the next group is gathered and not begun with whoever came first.
-"""
+"""Units in a group, and seconds it took: after it the next one is gathered and not begun with whoever came first."""
 GATHER_S, GATHER_MAX_S = 0.002, 0.02
 """How long a unit is waited for after the one before it, and all of them together."""
 READERS = 4
